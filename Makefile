@@ -1,0 +1,13 @@
+.PHONY: install native test test-gpu bench report lint format clean
+
+NATIVE = $(shell find csrc tests -name "*.[hc]pp" -o -name "*.inl" -o -name "*.cu*")
+
+install: ; pip install -e ".[test,bench,dev]"
+native: ; cmake -S . -B build/native -G Ninja && cmake --build build/native && cmake --install build/native --prefix .
+test: ; pytest
+test-gpu: ; pytest -m gpu
+bench: ; pytest bench --benchmark-only
+report: ; python -m bench.report
+lint: ; ruff check && ruff format --check && mypy && lint-imports && clang-format --dry-run --Werror $(NATIVE)
+format: ; ruff check --fix && ruff format && clang-format -i $(NATIVE)
+clean: ; rm -rf build dist *.egg-info zoomkern/lib zoomkern/_host*.so zoomkern/_build.json

@@ -1,0 +1,63 @@
+// exp and log from float64 multiplications and additions alone: the bits of zoomkern/reference/exact.py, where the
+// choice of polynomials is told. Compile with -ffp-contract=off (--fmad=false): a fused operation changes the result.
+#pragma once
+
+#include "core/target.hpp"
+
+namespace zoomkern::exact {
+
+constexpr double kExp[] = {
+    0x1.0000000000000p+0, 0x1.0000000000000p+0, 0x1.0000000000000p-1, 0x1.5555555555555p-3, 0x1.5555555555555p-5,
+    0x1.1111111111111p-7, 0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-16, 0x1.71de3a556c734p-19,
+    0x1.27e4fb7789f5cp-22, 0x1.ae64567f544e4p-26, 0x1.1eed8eff8d898p-29, 0x1.6124613a86d09p-33};
+constexpr double kLog[] = {
+    0x1.0000000000000p+0, -0x1.0000000000004p-1, 0x1.55555555554ebp-2, -0x1.fffffffffdbffp-3, 0x1.99999999a6b5ap-3,
+    -0x1.55555556f451cp-3, 0x1.2492492056ea3p-3, -0x1.fffffeee219efp-4, 0x1.c71c729aa05edp-4, -0x1.9999ca853bcdcp-4,
+    0x1.745d2f1d9ad65p-4, -0x1.555045ff6ea70p-4, 0x1.3b0c419f8a2f5p-4, -0x1.24dfeebfc6a64p-4, 0x1.11c9ecec742c1p-4,
+    -0x1.fb16f6a9a7b44p-5, 0x1.d0371db232745p-5, -0x1.d3914dbd3ebe5p-5, 0x1.0b4d03bd1f9f7p-4, -0x1.e54e6e031fa28p-5,
+    0x1.a1a07063e1f57p-6};
+constexpr double kLog1p[] = {1.0, 0.5, 0x1.5555555555555p-2, 0.25, 0x1.999999999999ap-3, 0x1.5555555555555p-3};
+constexpr double kExpMin = -700.0;
+// Adding it leaves the integer part of a small double in the low bits of the sum.
+constexpr double kToBits = 0x1.8p52;
+
+template <int N>
+ZK_INLINE double horner(const double (&c)[N], double x) {
+  double result = c[N - 1];
+  for (int i = N - 2; i >= 0; --i) result = result * x + c[i];
+  return result;
+}
+
+// exp(x) for x <= 700; 0 below kExpMin.
+ZK_INLINE double exp(double x) {
+  const double clamped = x < kExpMin ? kExpMin : x;
+  const double n = __builtin_floor(clamped * 0x1.71547652b82fep+0 + 0.5);
+  const double r = (clamped - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
+  const uint64_t exponent = bit_cast<uint64_t>(n + kToBits) + 1023;
+  const double value = horner(kExp, r) * bit_cast<double>(exponent << 52);
+  return x < kExpMin ? 0.0 : value;
+}
+
+// log(x) for positive, normal x.
+ZK_INLINE double log(double x) {
+  const int64_t bits = bit_cast<int64_t>(x);
+  const int64_t exponent = (bits - 0x3FE6A09E667F3BCD) >> 52;
+  const double f = bit_cast<double>(bits - static_cast<int64_t>(static_cast<uint64_t>(exponent) << 52)) - 1.0;
+  const double e = bit_cast<double>(bit_cast<int64_t>(kToBits) + exponent) - kToBits;
+  return e * 0x1.62e42fefa39efp-1 + f * horner(kLog, f);
+}
+
+// A 32-bit word as a double, by a way that vectorises everywhere.
+ZK_INLINE double from_word(uint32_t word) {
+  return bit_cast<double>(bit_cast<uint64_t>(0x1p52) | word) - 0x1p52;
+}
+
+// log of a standard exponential variate from 64 random bits.
+ZK_INLINE double log_exponential(uint32_t high, uint32_t low) {
+  const double u = from_word(high) * 0x1p-32 + (from_word(low) + 0.5) * 0x1p-64;
+  const double rest = from_word(~high) * 0x1p-32 + (from_word(~low) + 0.5) * 0x1p-64;
+  const double small = u * horner(kLog1p, u), large = -log(rest);
+  return log(u < 0x1p-10 ? small : large);
+}
+
+}  // namespace zoomkern::exact

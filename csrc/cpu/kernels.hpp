@@ -1,0 +1,76 @@
+// The loops that are worth vectorising, compiled once per instruction set, and the table through which they are called.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/image.hpp"
+
+namespace zoomkern {
+
+// A stretch of one row of logits; a dtype of zoomkern.typing.PIXEL_DTYPES, floating.
+struct Scores {
+  const void* data;
+  const bool* mask;  // null: every item may be drawn
+  int64_t dtype;
+
+  Scores from(int64_t item) const {
+    return {static_cast<const char*>(data) + item * kDtypeBytes[dtype], mask ? mask + item : nullptr, dtype};
+  }
+};
+
+struct Scan {
+  double max;        // of the items that may be drawn, -inf if there are none
+  int64_t drawable;  // how many may be drawn
+  bool wrong;        // whether there is a NaN or +inf among them
+};
+
+// Which random numbers a row reads.
+struct Key {
+  uint64_t seed;
+  uint32_t row;
+};
+
+// How patches are read and stored.
+struct Reading {
+  int64_t size[2];  // output pixels
+  int64_t step;
+  bool shift;
+  int64_t dtype;  // of the result
+  bool channels_last;
+};
+
+struct Kernels {
+  const char* name;
+
+  Scan (*scan)(const Scores&, int64_t items);
+  // sum of exp(score - max) over the items that may be drawn
+  double (*sum_exp)(const Scores&, int64_t items, double max);
+  // Numbers of the items (counted from `first`) that a race may not reject when the winner's arrival times lie below
+  // `bound`: every item left out has a key below -log(bound). Returns how many were written.
+  int64_t (*survivors)(const Scores&, int64_t first, int64_t items, double max, double bound, Key, int64_t* out);
+  // float64 race keys of the given items of a row
+  void (*race_keys)(const Scores& row, const int64_t* items, int64_t count, double max, Key, double* keys);
+  // integer masses of a stretch: floor(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn
+  void (*masses)(const Scores&, int64_t items, double max, int bits, uint64_t* out);
+  // t - e^t + sum_j log(1 - exp(-c_j e^t)); writes each logarithm where `terms` is not null
+  double (*log_integrand)(const double* c, int64_t count, double t, double* terms);
+  // ratio_j += exp(value - terms_j)
+  void (*add_ratios)(const double* terms, int64_t count, double value, double* ratio);
+  // grad_i = -exp(score_i - lse) * total, in the type of the logits
+  void (*softmax_backward)(const Scores&, int64_t items, double lse, double total, void* grad);
+  // Output rows [first, last) of one patch; `conversion` is [3, C] rows scale, shift, fill.
+  void (*read_rows)(const ImageView&, const int64_t offset[2], const Reading&, const double* conversion, int64_t first,
+                    int64_t last, void* patch);
+  // pooled[d] = sum_n weight[n] features[n, d] for d in [first, last)
+  void (*pool)(const void* features, int64_t dtype, int64_t draws, int64_t width, const double* weight, int64_t first,
+               int64_t last, void* pooled);
+  // grad[d] = weight * g[d]; returns sum_d g[d] (f[d] - b[d]), with b null for 0
+  double (*pool_backward)(const void* g, const void* f, const void* b, int64_t dtype, int64_t width, double weight,
+                          void* grad);
+};
+
+// The table in force: the best this processor can run, unless set_simd_level chose another.
+const Kernels& kernels();
+
+}  // namespace zoomkern

@@ -1,0 +1,439 @@
+// Ops sample, draw_weights and sample_backward on the CPU.
+#include "cpu/sampling.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/exact.hpp"
+#include "core/philox.hpp"
+#include "cpu/weights.hpp"
+
+namespace zoomkern {
+
+namespace {
+
+constexpr int64_t kChunk = 16384;     // items of one task; a multiple of 64, so that chunks start at a group of words
+constexpr int64_t kSmallRow = 256;    // items below which a race keeps everybody
+constexpr int kSumBits = 62, kMostBits = 52;
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+int64_t chunks_of(int64_t items) { return std::max<int64_t>((items + kChunk - 1) / kChunk, 1); }
+int64_t chunk_items(int64_t items, int64_t chunk) { return std::min(kChunk, items - chunk * kChunk); }
+
+double score(const Scores& row, int64_t item) {
+  if (row.mask && !row.mask[item]) return -kInf;
+  switch (row.dtype) {
+    case kFloat16: return to_float(static_cast<const Half*>(row.data)[item]);
+    case kBfloat16: return to_float(static_cast<const Bfloat*>(row.data)[item]);
+    case kFloat32: return static_cast<const float*>(row.data)[item];
+    default: return static_cast<const double*>(row.data)[item];
+  }
+}
+
+[[noreturn]] void report_wrong(const Scores& row, int64_t items, int64_t b) {
+  int64_t item = 0;
+  while (item < items && score(row, item) <= std::numeric_limits<double>::max()) ++item;
+  const double value = score(row, item);
+  throw std::runtime_error("logits must be finite, or -inf where nothing may be drawn; got " +
+                           std::string(std::isnan(value) ? "nan" : "inf") + " in row " + std::to_string(b) + ", item " +
+                           std::to_string(item) +
+                           ". Look for an overflow in the network that made them, or mask such items.");
+}
+
+[[noreturn]] void report_short(int64_t needed, int64_t drawable, int64_t b) {
+  throw std::runtime_error("logits must have at least " + std::to_string(needed) +
+                           " items that may be drawn in every row; row " + std::to_string(b) + " has " +
+                           std::to_string(drawable) + ". Draw fewer, widen the mask, or pass on_short='pad'.");
+}
+
+std::vector<RowStats> statistics(const Batch& batch) {
+  const int64_t chunks = chunks_of(batch.items);
+  std::vector<Scan> scans(batch.rows * chunks);
+  std::vector<double> sums(scans.size());
+  parallel(static_cast<int64_t>(scans.size()), [&](int64_t task) {
+    const int64_t chunk = task % chunks, items = chunk_items(batch.items, chunk);
+    const Scores part = batch.row(task / chunks).from(chunk * kChunk);
+    scans[task] = kernels().scan(part, items);
+    sums[task] = scans[task].drawable ? kernels().sum_exp(part, items, scans[task].max) : 0;
+  });
+  std::vector<RowStats> rows(batch.rows);
+  for (int64_t b = 0; b < batch.rows; ++b) {
+    const Scan* scan = scans.data() + b * chunks;
+    const double* sum = sums.data() + b * chunks;
+    double max = -kInf;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      if (scan[chunk].wrong) report_wrong(batch.row(b), batch.items, b);
+      max = std::max(max, scan[chunk].max);
+      rows[b].drawable += scan[chunk].drawable;
+    }
+    if (!rows[b].drawable) continue;
+    rows[b].max = max;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      if (scan[chunk].drawable) rows[b].sum += sum[chunk] * exact::exp(scan[chunk].max - max);
+    }
+  }
+  return rows;
+}
+
+struct Runner {
+  double key;
+  int64_t item;
+};
+bool ahead(const Runner& a, const Runner& b) { return a.key != b.key ? a.key > b.key : a.item < b.item; }
+
+// The race of one row: its bound rises until the winners are known to be among the survivors.
+struct Race {
+  int64_t row, draws;
+  double bound, step = 16;
+  Key key;
+
+  Race(int64_t b, int64_t n, const RowStats& stats, Key k) : row(b), draws(n), key(k) {
+    const double count = static_cast<double>(n);
+    bound = (count + 4 * std::sqrt(count) + 8) / stats.sum;
+  }
+  bool everybody(int64_t items) const { return items <= kSmallRow || 8 * draws >= items || !(bound < 1e30); }
+  void widen() {
+    bound *= step;
+    step *= step;
+  }
+};
+
+// The draws largest keys of the survivors, in order; false if an item that was rejected might be among them.
+bool finish(const Race& race, const Batch& batch, double max, const std::vector<int64_t>& items, bool all,
+            int64_t* index) {
+  const int64_t count = static_cast<int64_t>(items.size());
+  if (count < race.draws) return false;
+  std::vector<double> keys(count);
+  kernels().race_keys(batch.row(race.row), items.data(), count, max, race.key, keys.data());
+  std::vector<Runner> runners(count);
+  for (int64_t i = 0; i < count; ++i) runners[i] = {keys[i], items[i]};
+  std::partial_sort(runners.begin(), runners.begin() + race.draws, runners.end(), ahead);
+  if (!all && !(runners[race.draws - 1].key > -std::log(race.bound))) return false;
+  for (int64_t i = 0; i < race.draws; ++i) index[i] = runners[i].item;
+  return true;
+}
+
+void run_races(std::vector<Race> races, const Batch& batch, const std::vector<RowStats>& stats, int64_t width,
+               int64_t* index) {
+  const int64_t chunks = chunks_of(batch.items);
+  while (!races.empty()) {
+    const int64_t open = static_cast<int64_t>(races.size());
+    std::vector<std::vector<int64_t>> found(open * chunks);
+    parallel(open * chunks, [&](int64_t task) {
+      const Race& race = races[task / chunks];
+      const int64_t first = task % chunks * kChunk, items = chunk_items(batch.items, task % chunks);
+      const Scores row = batch.row(race.row);
+      std::vector<int64_t>& out = found[task];
+      if (race.everybody(batch.items)) {
+        for (int64_t i = first; i < first + items; ++i) {
+          if (score(row, i) > -kInf) out.push_back(i);
+        }
+        return;
+      }
+      thread_local std::vector<int64_t> buffer(kChunk);
+      const double max = stats[race.row].max;
+      const int64_t kept = kernels().survivors(row.from(first), first, items, max, race.bound, race.key, buffer.data());
+      out.assign(buffer.begin(), buffer.begin() + kept);
+    });
+    std::vector<uint8_t> done(open);
+    parallel(open, [&](int64_t r) {
+      std::vector<int64_t> items;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const std::vector<int64_t>& part = found[r * chunks + chunk];
+        items.insert(items.end(), part.begin(), part.end());
+      }
+      const Race& race = races[r];
+      const bool all = race.everybody(batch.items);
+      done[r] = finish(race, batch, stats[race.row].max, items, all, index + race.row * width);
+    });
+    std::vector<Race> left;
+    for (int64_t r = 0; r < open; ++r) {
+      if (!done[r]) left.push_back(races[r]), left.back().widen();
+    }
+    races.swap(left);
+  }
+}
+
+void draw_topk(const Scores& row, int64_t items, int64_t draws, int64_t* index) {
+  std::vector<Runner> best;  // a heap whose front is the worst of the best
+  best.reserve(draws);
+  for (int64_t i = 0; i < items; ++i) {
+    const Runner runner = {score(row, i), i};
+    if (runner.key == -kInf) continue;
+    if (static_cast<int64_t>(best.size()) < draws) {
+      best.push_back(runner);
+      std::push_heap(best.begin(), best.end(), ahead);
+    } else if (ahead(runner, best.front())) {
+      std::pop_heap(best.begin(), best.end(), ahead);
+      best.back() = runner;
+      std::push_heap(best.begin(), best.end(), ahead);
+    }
+  }
+  std::sort_heap(best.begin(), best.end(), ahead);
+  for (int64_t j = 0; j < draws; ++j) index[j] = best[j].item;
+}
+
+// Fixed-point masses of a row: zoomkern/reference/masses.py.
+std::vector<uint64_t> masses_of(const Scores& row, int64_t items, double max) {
+  int length = 0;
+  while (std::max<int64_t>(items - 1, 1) >> length) ++length;
+  std::vector<uint64_t> mass(items);
+  kernels().masses(row, items, max, std::min(kMostBits, kSumBits - length), mass.data());
+  return mass;
+}
+
+// Items of mass tau or more are certain, the rest share `draws`.
+struct Cut {
+  uint64_t tau, rest;
+  int64_t draws;
+
+  bool certain(uint64_t mass) const { return mass >= tau; }
+  double inclusion(uint64_t mass) const {
+    return certain(mass) ? 1.0 : static_cast<double>(mass) * (static_cast<double>(draws) / static_cast<double>(rest));
+  }
+};
+
+// Sets aside what is certain until nothing more is: an item is while `draws` times its mass reaches all that is left.
+Cut cut(const std::vector<uint64_t>& mass, int64_t draws) {
+  Cut cut = {std::numeric_limits<uint64_t>::max(), 0, draws};
+  for (const uint64_t m : mass) cut.rest += m;
+  while (cut.draws > 0) {
+    const uint64_t least = (cut.rest + static_cast<uint64_t>(cut.draws) - 1) / static_cast<uint64_t>(cut.draws);
+    uint64_t tau = cut.tau, sum = 0;
+    int64_t found = 0;
+    for (const uint64_t m : mass) {
+      if (m < least || m >= cut.tau || m == 0) continue;
+      tau = std::min(tau, m);
+      sum += m;
+      ++found;
+    }
+    if (!found) break;
+    cut = {tau, cut.rest - sum, cut.draws - found};
+  }
+  return cut;
+}
+
+void draw_threshold(const std::vector<uint64_t>& mass, int64_t draws, Key key, int64_t grid_width, int64_t* index) {
+  const Cut parts = cut(mass, draws);
+  const int64_t items = static_cast<int64_t>(mass.size());
+  int64_t drawn = 0;
+  for (int64_t i = 0; i < items; ++i) {
+    if (parts.certain(mass[i])) index[drawn++] = i;
+  }
+  if (parts.draws > 0) {
+    const uint64_t n = static_cast<uint64_t>(parts.draws), whole = parts.rest / n, part = parts.rest % n;
+    const uint64_t start = uniform_below(key.seed, 0, key.row, kThreshold, parts.rest);
+    uint64_t j = 0, along = 0;
+    for (int64_t i = 0; i < items && j < n; ++i) {
+      int64_t item = i;
+      if (grid_width > 0 && (i / grid_width) % 2 == 1) item = i / grid_width * grid_width + grid_width - 1 - i % grid_width;
+      if (parts.certain(mass[item])) continue;
+      along += mass[item];
+      if (along > j * whole + (start + j * part) / n) {
+        index[drawn++] = item;
+        ++j;
+      }
+    }
+  }
+  std::sort(index, index + drawn);
+}
+
+void draw_replacement(std::vector<uint64_t> mass, int64_t draws, Key key, int64_t* index) {
+  uint64_t sum = 0;
+  for (uint64_t& m : mass) m = sum += m;
+  for (int64_t j = 0; j < draws; ++j) {
+    const uint64_t point = uniform_below(key.seed, static_cast<uint64_t>(j), key.row, kReplacement, sum);
+    index[j] = std::upper_bound(mass.begin(), mass.end(), point) - mass.begin();
+  }
+}
+
+// Share of the row's mass that was not drawn.
+double rest_of(const Scores& row, int64_t items, const RowStats& stats, const int64_t* index, const double* prob,
+               int64_t n) {
+  double rest = 1;
+  for (int64_t j = 0; j < n; ++j) rest -= prob[j];
+  if (row.dtype != kFloat64 && rest > 0.05) return rest;
+  // Where little is left the difference cancels: sum the items that were not drawn.
+  std::vector<uint8_t> open(items, 1);
+  if (row.mask) std::copy(row.mask, row.mask + items, open.begin());
+  for (int64_t j = 0; j < n; ++j) open[index[j]] = 0;
+  const Scores others = {row.data, reinterpret_cast<const bool*>(open.data()), row.dtype};
+  return kernels().sum_exp(others, items, stats.max) / stats.sum;
+}
+
+// log_prob and weight of one row whose draw stands in index.
+template <class T>
+void weigh(const Scores& row, int64_t items, const RowStats& stats, int64_t sampler, int64_t estimator,
+           const int64_t* index, int64_t width, T* log_prob, T* weight) {
+  int64_t n = 0;
+  std::vector<double> prob(width), w(width, 0.0);
+  for (int64_t j = 0; j < width; ++j) {
+    log_prob[j] = 0;
+    if (index[j] < 0) continue;
+    const double value = (score(row, index[j]) - stats.max) - std::log(stats.sum);
+    log_prob[j] = static_cast<T>(std::max(value, static_cast<double>(std::numeric_limits<T>::lowest())));
+    prob[j] = std::exp(static_cast<double>(log_prob[j]));
+    n = j + 1;
+  }
+  if (sampler == kReplacementSampler) {
+    std::fill(w.begin(), w.begin() + n, 1.0 / static_cast<double>(n));
+  } else if (sampler == kTopk) {
+    double sum = 0;
+    for (int64_t j = 0; j < n; ++j) sum += prob[j];
+    for (int64_t j = 0; j < n; ++j) w[j] = prob[j] / sum;
+  } else if (sampler == kThresholdSampler && n > 0) {
+    const std::vector<uint64_t> mass = masses_of(row, items, stats.max);
+    const Cut parts = cut(mass, n);
+    for (int64_t j = 0; j < n; ++j) w[j] = prob[j] / parts.inclusion(mass[index[j]]);
+  } else if (n > 0) {
+    const double rest = rest_of(row, items, stats, index, prob.data(), n);
+    if (estimator == kDesraj) desraj(prob.data(), n, rest, w.data());
+    else Murthy(prob.data(), n, rest, row.dtype == kFloat64 ? kDouble : kSingle).weigh(w.data());
+  }
+  for (int64_t j = 0; j < width; ++j) weight[j] = static_cast<T>(w[j]);
+}
+
+void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, int64_t sampler, int64_t estimator,
+                Drawn& drawn) {
+  const int64_t width = drawn.index.size(1);
+  const int64_t* index = read<int64_t>(drawn.index);
+  double* lse = write<double>(drawn.lse);
+  void *log_prob = drawn.log_prob.mutable_data_ptr(), *weight = drawn.weight.mutable_data_ptr();
+  parallel(batch.rows, [&](int64_t b) {
+    const int64_t at = b * width;
+    lse[b] = stats[b].lse();
+    const auto run = [&](auto* log_probs, auto* weights) {
+      weigh(batch.row(b), batch.items, stats[b], sampler, estimator, index + at, width, log_probs + at, weights + at);
+    };
+    if (batch.scores.dtype == kFloat64) run(static_cast<double*>(log_prob), static_cast<double*>(weight));
+    else run(static_cast<float*>(log_prob), static_cast<float*>(weight));
+  });
+}
+
+Drawn make_drawn(const Batch& batch, const Tensor& index) {
+  const ScalarType type = batch.scores.dtype == kFloat64 ? ScalarType::Double : ScalarType::Float;
+  const int64_t width = index.size(1);
+  return {index, make({batch.rows, width}, type), make({batch.rows, width}, type),
+          make({batch.rows}, ScalarType::Double)};
+}
+
+}  // namespace
+
+Batch::Batch(const Tensor& logits, const std::optional<Tensor>& mask)
+    : rows(logits.size(0)), items(logits.size(1)), logits_(torch::stable::contiguous(logits)), mask_(contiguous(mask)) {
+  require(logits.dim() == 2, "zoomkern: logits must be [B, L]");
+  require(!mask || (mask->dim() == 2 && mask->size(0) == rows && mask->size(1) == items),
+          "zoomkern: mask must have the shape of logits");
+  scores = {logits_.const_data_ptr(), read<bool>(mask_), dtype_of(logits_)};
+}
+
+double RowStats::lse() const { return drawable ? max + std::log(sum) : 0.0; }
+
+Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule) {
+  require(seed.dim() == 0 || (seed.dim() == 1 && seed.size(0) == batch.rows), "zoomkern: seed must be a scalar or [B]");
+  require(!counts || (counts->dim() == 1 && counts->size(0) == batch.rows), "zoomkern: counts must be [B]");
+  const Tensor seeds = torch::stable::contiguous(seed);
+  const std::optional<Tensor> limits = contiguous(counts);
+  Drawn drawn = make_drawn(batch, make({batch.rows, rule.num_samples}, ScalarType::Long));
+  int64_t* index = write<int64_t>(drawn.index);
+  std::fill(index, index + batch.rows * rule.num_samples, -1);
+
+  const std::vector<RowStats> stats = statistics(batch);
+  const bool repeats = rule.sampler == kReplacementSampler;
+  std::vector<int64_t> draws(batch.rows);
+  std::vector<Key> keys(batch.rows);
+  std::vector<Race> races;
+  for (int64_t b = 0; b < batch.rows; ++b) {
+    const int64_t wanted = limits ? read<int64_t>(*limits)[b] : rule.num_samples;
+    require(wanted >= 0 && wanted <= rule.num_samples, "zoomkern: counts must lie between 0 and num_samples");
+    const int64_t needed = repeats ? std::min<int64_t>(wanted, 1) : wanted, drawable = stats[b].drawable;
+    if (drawable < needed && !rule.pad) report_short(needed, drawable, b);
+    draws[b] = drawable >= needed ? wanted : repeats ? 0 : drawable;
+    const int64_t own = read<int64_t>(seeds)[seed.dim() ? b : 0];
+    keys[b] = {static_cast<uint64_t>(own), static_cast<uint32_t>(seed.dim() ? 0 : b)};
+    if (rule.sampler == kGumbel && draws[b]) races.emplace_back(b, draws[b], stats[b], keys[b]);
+  }
+  run_races(std::move(races), batch, stats, rule.num_samples, index);
+  parallel(rule.sampler == kGumbel ? 0 : batch.rows, [&](int64_t b) {
+    if (!draws[b]) return;
+    int64_t* row = index + b * rule.num_samples;
+    if (rule.sampler == kTopk) return draw_topk(batch.row(b), batch.items, draws[b], row);
+    std::vector<uint64_t> mass = masses_of(batch.row(b), batch.items, stats[b].max);
+    if (repeats) draw_replacement(std::move(mass), draws[b], keys[b], row);
+    else draw_threshold(mass, draws[b], keys[b], rule.grid_width, row);
+  });
+  weigh_rows(batch, stats, rule.sampler, rule.estimator, drawn);
+  return drawn;
+}
+
+namespace {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, std::optional<Tensor> mask, Tensor seed,
+                                                  std::optional<Tensor> counts, int64_t num_samples, int64_t sampler,
+                                                  int64_t estimator, bool pad, int64_t grid_width) {
+  const Drawn drawn = draw(Batch(logits, mask), seed, counts, {num_samples, sampler, estimator, pad, grid_width});
+  return {drawn.index, drawn.log_prob, drawn.weight, drawn.lse};
+}
+
+std::tuple<Tensor, Tensor, Tensor> draw_weights(Tensor logits, std::optional<Tensor> mask, Tensor index,
+                                                int64_t sampler, int64_t estimator) {
+  const Batch batch(logits, mask);
+  require(index.dim() == 2 && index.size(0) == batch.rows, "zoomkern: index must be [B, N]");
+  Drawn drawn = make_drawn(batch, torch::stable::contiguous(index));
+  const int64_t* items = read<int64_t>(drawn.index);
+  for (int64_t i = 0; i < batch.rows * index.size(1); ++i) {
+    require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
+  }
+  weigh_rows(batch, statistics(batch), sampler, estimator, drawn);
+  return {drawn.log_prob, drawn.weight, drawn.lse};
+}
+
+template <class T, class W>
+void add_drawn(const int64_t* index, const W* grad, int64_t draws, T* out) {
+  for (int64_t j = 0; j < draws; ++j) {
+    if (index[j] >= 0) out[index[j]] = from_float<T>(to_float(out[index[j]]) + static_cast<W>(grad[j]));
+  }
+}
+
+// grad logit_i = sum over draws j of i of g_j - p_i sum_j g_j.
+Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor> mask, Tensor index, Tensor lse) {
+  const Batch batch(logits, mask);
+  const Tensor drawn = torch::stable::contiguous(index), lses = torch::stable::contiguous(lse);
+  const Tensor grads = torch::stable::to(torch::stable::contiguous(grad_log_prob), ScalarType::Double);
+  const int64_t width = drawn.size(1), chunks = chunks_of(batch.items), dtype = batch.scores.dtype;
+  require(grads.size(0) == batch.rows && grads.size(1) == width, "zoomkern: grad_log_prob must be [B, N]");
+  Tensor out = make({batch.rows, batch.items}, kScalarTypes[dtype]);
+  char* data = write<char>(out);
+  std::vector<double> totals(batch.rows, 0.0);
+  for (int64_t i = 0; i < batch.rows * width; ++i) {
+    if (read<int64_t>(drawn)[i] >= 0) totals[i / width] += read<double>(grads)[i];
+  }
+  parallel(batch.rows * chunks, [&](int64_t task) {
+    const int64_t b = task / chunks, first = task % chunks * kChunk, items = chunk_items(batch.items, task % chunks);
+    void* to = data + (b * batch.items + first) * kDtypeBytes[dtype];
+    kernels().softmax_backward(batch.row(b).from(first), items, read<double>(lses)[b], totals[b], to);
+  });
+  parallel(batch.rows, [&](int64_t b) {
+    const int64_t* row = read<int64_t>(drawn) + b * width;
+    const double* grad = read<double>(grads) + b * width;
+    void* to = data + b * batch.items * kDtypeBytes[dtype];
+    switch (dtype) {
+      case kFloat16: return add_drawn(row, grad, width, static_cast<Half*>(to));
+      case kBfloat16: return add_drawn(row, grad, width, static_cast<Bfloat*>(to));
+      case kFloat32: return add_drawn(row, grad, width, static_cast<float*>(to));
+      default: return add_drawn(row, grad, width, static_cast<double*>(to));
+    }
+  });
+  return out;
+}
+
+}  // namespace
+
+}  // namespace zoomkern
+
+STABLE_TORCH_LIBRARY_IMPL(zoomkern, CPU, m) {
+  m.impl("sample", TORCH_BOX(&zoomkern::sample));
+  m.impl("draw_weights", TORCH_BOX(&zoomkern::draw_weights));
+  m.impl("sample_backward", TORCH_BOX(&zoomkern::sample_backward));
+}

@@ -1,0 +1,41 @@
+"""zoomkern: let a network look at images far larger than its accelerator's memory."""
+
+from importlib import metadata
+
+from zoomkern.functional import (
+    cell_offsets,
+    compose,
+    draw_weights,
+    estimate_total,
+    expectation,
+    gather_patches,
+    merge_repeats,
+    sample,
+    sample_patches,
+)
+from zoomkern.images import ImageBank, PinnedImage, Pyramid
+from zoomkern.typing import ImageBatch, Sample, SampledPatches
+
+__all__ = [
+    "ImageBank",
+    "ImageBatch",
+    "PinnedImage",
+    "Pyramid",
+    "Sample",
+    "SampledPatches",
+    "cell_offsets",
+    "compose",
+    "draw_weights",
+    "estimate_total",
+    "expectation",
+    "gather_patches",
+    "merge_repeats",
+    "sample",
+    "sample_patches",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        return metadata.version("zoomkern")
+    raise AttributeError(f"module 'zoomkern' has no attribute {name!r}")

@@ -1,0 +1,223 @@
+"""Draw items from an attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoomkern import checks
+from zoomkern.ops import backends, sampling, seeding
+from zoomkern.reference.sampling import ESTIMATORS, SAMPLERS
+from zoomkern.typing import Sample
+
+
+class Draw(NamedTuple):
+    """Checked arguments of a draw."""
+
+    logits: Tensor
+    mask: Tensor | None
+    seed: Tensor
+    counts: Tensor | None
+    num_samples: int
+    sampler: str
+    estimator: str
+    pad: bool
+    grid: tuple[int, int] | None
+
+
+def sample(
+    logits: Tensor,
+    num_samples: int | Tensor,
+    *,
+    sampler: str = "gumbel",
+    estimator: str | None = None,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+    on_short: str = "error",
+    max_samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    backend: str | None = None,
+) -> Sample:
+    """Draw items from ``softmax(logits / temperature)``.
+
+    The draw depends on the logits and the seed alone: every backend, thread count and batch split gives the same.
+
+    Args:
+        logits: ``[B, L]`` or a grid ``[B, Gh, Gw]``; -inf is never drawn.
+        num_samples: ``N``, or an int64 tensor ``[B]`` of draws per row (then give ``max_samples``).
+        sampler: ``gumbel`` (without replacement, in order), ``threshold`` (without replacement, least variance, spread
+            along the grid), ``replacement``, or ``topk`` (the largest logits; biased, for inference).
+        estimator: weight rule: ``murthy`` or ``desraj`` for ``gumbel``; the others have one. None is the first.
+        mask: bool, the shape of ``logits``; True where an item may be drawn.
+        temperature: positive; the logits are divided by it.
+        on_short: with fewer drawable items than draws: ``error``, or ``pad`` with index -1, weight 0, log_prob 0.
+        max_samples: width of the result for a tensor ``num_samples``; its maximum by default, which a GPU waits for.
+        seed: int or int64 tensor, a scalar or ``[B]`` (one per row). None draws one from torch's generator.
+        generator: draws the seed, in eager mode.
+        backend: ``reference``, ``cpu``, ``cuda`` or ``triton``; None is the fastest that can serve the call.
+
+    Returns:
+        ``Sample(index, log_prob, weight)``, each ``[B, N]``; index is flat.
+
+    Gradient:
+        log_prob is differentiable towards logits; weights are constants.
+
+    Memory:
+        ``O(B N)`` and, on the CPU, survivors of the draw.
+
+    Raises:
+        ValueError: NaN or +inf logits, too few drawable items, a rule that does not belong to the sampler, bad shapes.
+        TypeError: an argument of the wrong type.
+
+    Source:
+        Kool et al., ICML 2019 (Gumbel top-k); Fearnhead & Clifford, JRSS-B 2003 (threshold).
+
+    Example:
+        >>> zoomkern.sample(torch.zeros(1, 4), 4, seed=0).weight
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+    draw = check_draw(
+        logits, num_samples, sampler, estimator, mask, temperature, on_short, max_samples, seed, generator
+    )
+    *arguments, grid = draw
+    width = grid[1] if grid else 0
+    return Sample(*call(sampling.sample, *arguments, width, backends.choose(backend, logits.device)))
+
+
+def draw_weights(
+    logits: Tensor,
+    index: Tensor,
+    *,
+    sampler: str = "gumbel",
+    estimator: str | None = None,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+    backend: str | None = None,
+) -> Sample:
+    """The :class:`Sample` that :func:`sample` returns when it draws ``index``.
+
+    Args:
+        logits: ``[B, L]`` or ``[B, Gh, Gw]``.
+        index: ``[B, N]`` int64, the draw in its order; -1 only behind the drawn items.
+        sampler: the sampler that is taken to have made the draw.
+        estimator: its weight rule.
+        mask: as for :func:`sample`.
+        temperature: as for :func:`sample`.
+        backend: as for :func:`sample`.
+
+    Returns:
+        ``Sample(index, log_prob, weight)``.
+
+    Raises:
+        ValueError: an index outside the items, or of an item that may not be drawn.
+    """
+    checks.tensor("index", index, "an int64 tensor [B, N]")
+    checks.dtype("index", index.dtype, (torch.int64,))
+    if index.ndim != 2 or index.shape[0] != logits.shape[0]:
+        raise ValueError(f"index must be [B, N] with B = {logits.shape[0]}; got {list(index.shape)}.")
+    count = index.shape[1]
+    draw = check_draw(logits, count, sampler, estimator, mask, temperature, "pad", None, 0, None)
+    if index.numel() and not (int(index.min()) >= -1 and int(index.max()) < draw.logits.shape[1]):
+        raise ValueError(f"index must be -1 or in [0, {draw.logits.shape[1]}); got {int(index.min())} to {int(index.max())}.")
+    chosen = backends.choose(backend, logits.device)
+    given = call(sampling.draw_weights, draw.logits, draw.mask, index, draw.sampler, draw.estimator, chosen)
+    return Sample(index, *given)
+
+
+def call(function: Any, *arguments: Any) -> Any:
+    """Call an op, turning the native library's complaints about values into ``ValueError``."""
+    if torch.compiler.is_compiling():
+        return function(*arguments)
+    try:
+        return function(*arguments)
+    except RuntimeError as error:
+        if str(error).startswith("logits must"):
+            raise ValueError(str(error)) from None
+        raise
+
+
+def check_draw(
+    logits: Tensor,
+    num_samples: int | Tensor,
+    sampler: str,
+    estimator: str | None,
+    mask: Tensor | None,
+    temperature: float,
+    on_short: str,
+    max_samples: int | None,
+    seed: int | Tensor | None,
+    generator: torch.Generator | None,
+) -> Draw:
+    checks.tensor("logits", logits, "a tensor [B, L] or [B, Gh, Gw]")
+    checks.dtype("logits", logits.dtype, checks.FLOATS)
+    if logits.ndim not in (2, 3):
+        raise ValueError(f"logits must be [B, L] or a grid [B, Gh, Gw]; got {list(logits.shape)}.")
+    checks.choice("sampler", sampler, SAMPLERS)
+    rules = ESTIMATORS[sampler]
+    if estimator is not None and estimator not in rules:
+        raise ValueError(f"estimator of sampler {sampler!r} must be {' or '.join(map(repr, rules))}; got {estimator!r}.")
+    if mask is not None:
+        checks.tensor("mask", mask, "a bool tensor of the shape of logits")
+        checks.dtype("mask", mask.dtype, (torch.bool,))
+        checks.shape("mask", mask, tuple(logits.shape), "the shape of logits")
+        checks.same_device("mask", mask, logits.device)
+        mask = mask.flatten(1)
+    if isinstance(temperature, Tensor) or not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
+        raise ValueError(f"temperature must be a positive, finite number; got {temperature!r}.")
+    checks.choice("on_short", on_short, ("error", "pad"))
+    batch, grid = logits.shape[0], (logits.shape[1], logits.shape[2]) if logits.ndim == 3 else None
+    counts, draws = _check_counts(num_samples, max_samples, batch, logits.device)
+    flat = logits.flatten(1) if grid else logits
+    if temperature != 1.0:
+        flat = flat / temperature
+    pad = on_short == "pad"
+    if not pad and draws > flat.shape[1] and sampler != "replacement" and counts is None and batch:
+        raise ValueError(
+            f"num_samples must be at most {flat.shape[1]}, the number of items; got {draws}. "
+            "Draw fewer, pass on_short='pad', or sampler='replacement'."
+        )
+    chosen_seed = _check_seed(seed, generator, batch, logits.device)
+    return Draw(flat, mask, chosen_seed, counts, draws, sampler, estimator or rules[0], pad, grid)
+
+
+def _check_counts(
+    num_samples: int | Tensor, max_samples: int | None, batch: int, device: torch.device
+) -> tuple[Tensor | None, int]:
+    if not isinstance(num_samples, Tensor):
+        if max_samples is not None:
+            raise ValueError("max_samples goes with a tensor num_samples; got an int num_samples. Drop max_samples.")
+        return None, checks.integer("num_samples", num_samples, 1)
+    checks.dtype("num_samples", num_samples.dtype, (torch.int64,))
+    checks.shape("num_samples", num_samples, (batch,), "[B]")
+    checks.same_device("num_samples", num_samples, device)
+    if max_samples is None:
+        max_samples = max(int(num_samples.max()), 1) if batch else 1
+    most = checks.integer("max_samples", max_samples, 1)
+    if not torch.compiler.is_compiling() and device.type == "cpu" and batch:
+        low, high = int(num_samples.min()), int(num_samples.max())
+        if low < 0 or high > most:
+            raise ValueError(f"num_samples must be between 0 and max_samples = {most}; got {low} to {high}.")
+    return num_samples, most
+
+
+def _check_seed(
+    seed: int | Tensor | None, generator: torch.Generator | None, batch: int, device: torch.device
+) -> Tensor:
+    if seed is None:
+        if generator is not None and generator.device.type != device.type:
+            raise ValueError(f"generator must be on {device}, like logits; got {generator.device}.")
+        return seeding.draw_seed(device, generator)
+    if generator is not None:
+        raise ValueError("seed and generator exclude each other; got both. Pass one.")
+    if not isinstance(seed, Tensor):
+        value = checks.integer("seed", seed, seeding.LOWEST, (1 << 64) - 1)
+        return torch.tensor(value - (1 << 64) if value > seeding.HIGHEST else value, dtype=torch.int64, device=device)
+    checks.dtype("seed", seed.dtype, (torch.int64,))
+    checks.same_device("seed", seed, device)
+    if seed.ndim and tuple(seed.shape) != (batch,):
+        raise ValueError(f"seed must be a scalar or [B] = [{batch}]; got {list(seed.shape)}.")
+    return seed

@@ -1,0 +1,133 @@
+"""Many resident images, named by descriptors in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zoomkern.images.pinned import PinnedImage
+from zoomkern.typing import TABLE_COLUMNS, ImageBatch, dtype_code
+
+_SIZE_COLUMNS = slice(TABLE_COLUMNS.index("height"), TABLE_COLUMNS.index("width") + 1)
+
+
+class ImageBank:
+    """Images of any size and pixel type whose descriptors stand in one tensor.
+
+    ``bank[ids]`` chooses a batch by indexing that tensor, so that a captured graph or a compiled step sees other images
+    at every replay.
+
+    Args:
+        images: ``[C, H, W]`` tensors or :class:`PinnedImage` of one ``C`` on one device; kept, not copied.
+
+    Attributes:
+        images: The tensors.
+        table: ``[n, 8]`` int64 on the images' device, a row per image in the order of
+            :data:`zoomkern.typing.TABLE_COLUMNS`; strides count elements.
+
+    Memory:
+        64 bytes per image besides the images themselves.
+
+    Raises:
+        TypeError: An image is neither a tensor nor a PinnedImage, or of a type that images do not have.
+        ValueError: An image has other dimensions, channels or another device than the first, or requires a gradient.
+
+    Example:
+        >>> bank = ImageBank([torch.zeros(3, 8, 9), torch.zeros(3, 5, 5, dtype=torch.uint8)])
+        >>> bank.sizes.tolist(), bank[torch.tensor([1, 1])].ids.tolist()
+        ([[8, 9], [5, 5]], [1, 1])
+    """
+
+    def __init__(self, images: Sequence[Tensor | PinnedImage]) -> None:
+        if isinstance(images, (Tensor, PinnedImage)) or not isinstance(images, Sequence):
+            raise TypeError(f"images must be a list of images; got {type(images).__name__}. Wrap it in a list.")
+        if not images:
+            raise ValueError("images must hold at least one image; got an empty list. Add a [C, H, W] tensor.")
+        self.images = tuple(_member(image, f"images[{i}]") for i, image in enumerate(images))
+        first = self.images[0]
+        for i, image in enumerate(self.images):
+            if image.shape[0] != first.shape[0] or image.device != first.device:
+                raise ValueError(
+                    f"images[{i}] must have {first.shape[0]} channels on {first.device} as images[0]; "
+                    f"got {image.shape[0]} on {image.device}. Make the images equal in both."
+                )
+        rows = [
+            (image.data_ptr(), *image.shape, *image.stride(), dtype_code(image.dtype, f"images[{i}]"))
+            for i, image in enumerate(self.images)
+        ]
+        self.table = torch.tensor(rows, dtype=torch.int64, device=first.device)
+
+    @property
+    def sizes(self) -> Tensor:
+        """``[n, 2]`` int64 ``(height, width)`` of each image, in pixels."""
+        return self.table[:, _SIZE_COLUMNS]
+
+    @property
+    def channels(self) -> int:
+        """``C`` of every image."""
+        return self.images[0].shape[0]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, ids: int | slice | Sequence[int] | Tensor) -> ImageBatch:
+        """The batch of some images.
+
+        Args:
+            ids: An int (a batch of one), a slice, a list of ints, or an integer tensor ``[B]``; each from 0 to n - 1.
+
+        Raises:
+            TypeError: ``ids`` is none of these.
+            ValueError: ``ids`` has more than one dimension.
+            IndexError: An id is out of range; on CUDA the lookup itself reports it.
+        """
+        index = self._as_index(ids)
+        return ImageBatch(self.table.index_select(0, index), index, self.images)
+
+    def __repr__(self) -> str:
+        nbytes = sum(image.nbytes for image in self.images)
+        return f"ImageBank({len(self)} images, channels={self.channels}, pixels of {nbytes} bytes, {self.table.device})"
+
+    def _as_index(self, ids: int | slice | Sequence[int] | Tensor) -> Tensor:
+        if isinstance(ids, Tensor):
+            if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
+                raise TypeError(f"ids must be an integer tensor; got {ids.dtype}. Convert it with .to(torch.int64).")
+            if ids.ndim != 1:
+                raise ValueError(f"ids must be [B]; got shape {tuple(ids.shape)}. Flatten it with ids.reshape(-1).")
+            index = ids.to(self.table.device, torch.int64)
+        else:
+            index = torch.tensor(self._as_list(ids), dtype=torch.int64, device=self.table.device)
+        if not torch.compiler.is_compiling() and index.device.type == "cpu" and index.numel():
+            low, high = (int(bound) for bound in torch.aminmax(index))
+            if low < 0 or high >= len(self.images):
+                wrong = low if low < 0 else high
+                raise IndexError(f"ids must be from 0 to {len(self.images) - 1}; got {wrong}. Correct the id.")
+        return index
+
+    def _as_list(self, ids: int | slice | Sequence[int]) -> list[int]:
+        if isinstance(ids, slice):
+            return list(range(len(self.images)))[ids]
+        listed = [ids] if isinstance(ids, int) else ids
+        if not isinstance(listed, (list, tuple, range)) or any(type(i) is not int for i in listed):
+            raise TypeError(
+                f"ids must be an int, a slice, a list of ints or an integer tensor; got {ids!r}. Convert it."
+            )
+        return list(listed)
+
+
+def _member(image: Tensor | PinnedImage, name: str) -> Tensor:
+    tensor = image.tensor if isinstance(image, PinnedImage) else image
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"{name} must be a [C, H, W] tensor or a PinnedImage; got {type(image).__name__}. "
+            "Of a Pyramid pass one level, pyramid[0]; of an array PinnedImage.from_numpy(array)."
+        )
+    if tensor.ndim != 3:
+        raise ValueError(f"{name} must be [C, H, W]; got shape {tuple(tensor.shape)}. Add or index a dimension.")
+    if tensor.requires_grad:
+        raise ValueError(
+            f"{name} must not require a gradient, which a table cannot carry. Use image.detach(), or a list."
+        )
+    return tensor

@@ -1,0 +1,224 @@
+"""One image in memory of its own, ready to be read in patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoomkern.images.arrays import as_planes, copy_rows, torch_dtype
+from zoomkern.images.decode import decode_into, open_picture, pixel_format
+from zoomkern.images.maps import view_of_file, view_of_memmap
+from zoomkern.images.memory import allocate_image, is_interleaved
+from zoomkern.typing import dtype_code
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import DTypeLike
+
+#: Pixels that :meth:`PinnedImage.from_file` decodes unless told otherwise: 2**30, three GiB of colour.
+MAX_PIXELS = 1 << 30
+
+
+class PinnedImage:
+    """An image in memory of exactly its size, whose rows start on a multiple of 128 bytes.
+
+    Colour whose channels are neighbours (HWC) stays so; :attr:`tensor` shows either layout as ``[C, H, W]``. Without
+    CUDA the memory is plain memory of the same shape.
+
+    Args:
+        image: ``[C, H, W]``, uint8, uint16, float16, bfloat16, float32 or float64, any strides; it is copied.
+
+    Memory:
+        ``H * pitch`` bytes, times ``C`` for planes, rounded up to a page; the pitch is a row's bytes rounded up to 128.
+
+    Raises:
+        TypeError: ``image`` is no tensor or of a type that images do not have.
+        ValueError: ``image`` has other dimensions or no pixels.
+        MemoryError: The memory is not there.
+
+    Example:
+        >>> PinnedImage(torch.zeros(3, 480, 640, dtype=torch.uint8)).shape
+        torch.Size([3, 480, 640])
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        if not isinstance(image, Tensor):
+            cure = "Use PinnedImage.from_numpy" if isinstance(image, np.ndarray) else "Convert it"
+            raise TypeError(f"image must be a [C, H, W] tensor; got {type(image).__name__}. {cure}.")
+        _check_shape(tuple(image.shape), "image")
+        dtype_code(image.dtype, "image")
+        own = allocate_image((image.shape[0], image.shape[1], image.shape[2]), image.dtype, is_interleaved(image))
+        self._tensor = own.copy_(image.detach())
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int], dtype: torch.dtype = torch.uint8, layout: str = "HWC") -> PinnedImage:
+        """An image to be filled through :attr:`tensor`; its pixels are not initialised.
+
+        Args:
+            shape: ``(C, H, W)`` whatever the layout.
+            dtype: The pixel type.
+            layout: ``"HWC"`` for channels that are neighbours, ``"CHW"`` for planes.
+
+        Raises:
+            TypeError: Images do not come in ``dtype``.
+            ValueError: ``shape`` is not three positive numbers, or ``layout`` is unknown.
+            MemoryError: The memory is not there.
+        """
+        _check_shape(tuple(shape), "shape")
+        dtype_code(dtype, "dtype")
+        if layout not in ("HWC", "CHW"):
+            raise ValueError(f"layout must be 'HWC' or 'CHW'; got {layout!r}. Choose one of them.")
+        return cls._of(allocate_image(shape, dtype, interleaved=layout == "HWC" and shape[0] > 1))
+
+    @classmethod
+    def from_numpy(cls, array: np.ndarray[Any, Any], layout: str = "HWC") -> PinnedImage:
+        """Copies an array; ``"HWC"`` keeps the channels of a pixel together, ``"CHW"`` keeps planes.
+
+        Args:
+            array: ``[H, W, C]``, ``[C, H, W]`` or ``[H, W]`` as ``layout`` says; any strides, either byte order.
+            layout: ``"HWC"``, ``"CHW"`` or ``"HW"``.
+
+        Raises:
+            TypeError: ``array`` is no array or of a type that images do not have.
+            ValueError: ``layout`` is unknown or does not suit the array, or the array is empty.
+            MemoryError: The memory is not there.
+        """
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"array must be a numpy.ndarray; got {type(array).__name__}. Use numpy.asarray first.")
+        planes = as_planes(array, layout)
+        image = cls.empty(planes.shape, torch_dtype(array.dtype, "array"), "HWC" if layout == "HWC" else "CHW")
+        copy_rows(planes, image.tensor)
+        return image
+
+    @classmethod
+    def from_memmap(
+        cls,
+        array_or_path: np.memmap[Any, Any] | str | os.PathLike[str],
+        shape: tuple[int, ...] | None = None,
+        dtype: DTypeLike | None = None,
+        layout: str = "HWC",
+        offset: int = 0,
+    ) -> PinnedImage:
+        """Views a memory map without a copy and turns the kernel's read-ahead off for it.
+
+        A file opened by its path is mapped copy-on-write: writing to the tensor leaves the file alone. A map that the
+        caller opened read-only stays read-only: writing to the tensor ends the process, as with any such memory. The
+        file must keep its length as long as the image lives.
+
+        Args:
+            array_or_path: A ``numpy.memmap``, an ``.npy`` file, or a file of raw pixels.
+            shape: Of a raw file, its dimensions in the order of ``layout``.
+            dtype: Of a raw file, its NumPy type.
+            layout: ``"HWC"``, ``"CHW"`` or ``"HW"``.
+            offset: Of a raw file, the bytes before the first pixel.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            TypeError: The argument is neither map nor path, or its type or byte order is no image's.
+            ValueError: The file is truncated, the strides are negative, or an argument does not fit.
+        """
+        if isinstance(array_or_path, np.memmap):
+            if shape is not None or dtype is not None or offset:
+                raise ValueError("shape, dtype and offset must be left to the numpy.memmap. Drop them.")
+            return cls._of(view_of_memmap(array_or_path, layout))
+        if isinstance(array_or_path, np.ndarray):
+            raise TypeError("array_or_path must be a numpy.memmap; got numpy.ndarray. Use PinnedImage.from_numpy.")
+        return cls._of(view_of_file(_as_path(array_or_path, "array_or_path"), shape, dtype, layout, offset))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PinnedImage:
+        """Decodes an image file through Pillow.
+
+        The orientation of its EXIF block is applied. Gray of 8 bits stays one channel, of 16 bits becomes uint16;
+        palettes, CMYK and other colour spaces become RGB, and what is transparent is laid on white, as RGB. Pillow
+        reads colour of 16 bits per channel as 8 bits.
+
+        Args:
+            path: The file.
+            max_pixels: More pixels in the file's header than this are refused before they are decoded.
+
+        Memory:
+            The image, Pillow's decoded copy (four bytes per pixel of colour), and a band.
+
+        Raises:
+            ImportError: Pillow is not installed.
+            FileNotFoundError: There is no such file.
+            ValueError: The file is no image, damaged, or larger than ``max_pixels``.
+        """
+        file = _as_path(path, "path")
+        with open_picture(file, max_pixels) as picture:
+            mode, channels, dtype = pixel_format(picture, file)
+            image = cls.empty((channels, picture.height, picture.width), dtype, "HWC")
+            decode_into(picture, mode, image.tensor)
+        return image
+
+    @classmethod
+    def _of(cls, tensor: Tensor) -> PinnedImage:
+        image = cls.__new__(cls)
+        image._tensor = tensor
+        return image
+
+    @property
+    def tensor(self) -> Tensor:
+        """The pixels as a ``[C, H, W]`` CPU tensor over the image's own memory, which it keeps alive."""
+        return self._tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[C, H, W]``."""
+        return self._tensor.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The pixel type."""
+        return self._tensor.dtype
+
+    @property
+    def channels(self) -> int:
+        """``C``."""
+        return self._tensor.shape[0]
+
+    @property
+    def height(self) -> int:
+        """``H`` in pixels."""
+        return self._tensor.shape[1]
+
+    @property
+    def width(self) -> int:
+        """``W`` in pixels."""
+        return self._tensor.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory or of the map that the image spans, row padding included."""
+        return self._tensor.untyped_storage().nbytes()
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the memory is page-locked, so that a GPU can read it."""
+        return self._tensor.is_pinned()
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"PinnedImage(shape={tuple(self.shape)}, dtype={dtype}, nbytes={self.nbytes}, is_pinned={self.is_pinned})"
+        )
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"{name} must be [C, H, W]; got shape {shape}. Add or index the missing or extra dimension.")
+    if min(shape) < 1:
+        raise ValueError(f"{name} must hold at least one pixel; got shape {shape}. Leave empty images out.")
+
+
+def _as_path(path: str | os.PathLike[str], name: str) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise TypeError(f"{name} must be a path; got {type(path).__name__}. Pass a str or pathlib.Path.") from None

@@ -1,0 +1,248 @@
+"""An image at several sizes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zoomkern.images.halving import halve
+from zoomkern.images.memory import is_interleaved
+from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.progress import counted
+from zoomkern.typing import dtype_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+class Pyramid:
+    """One image at several sizes; level 0 is the finest. ``pyramid[i]`` is the ``[C, H, W]`` tensor of a level.
+
+    Args:
+        levels: ``[C, H, W]`` tensors or :class:`PinnedImage`, from the largest to the smallest, of the same channels,
+            type and device; they are kept, not copied.
+        mpp: Microns (or any unit) per pixel of level 0.
+
+    Raises:
+        TypeError: A level is neither, or of another type than level 0.
+        ValueError: A level is not smaller than the one before, or has other channels or dimensions.
+    """
+
+    def __init__(self, levels: Sequence[Tensor | PinnedImage], *, mpp: float | None = None) -> None:
+        if not isinstance(levels, (list, tuple)):
+            cure = "Use Pyramid.build(image) to compute the levels" if isinstance(levels, (Tensor, PinnedImage)) else ""
+            raise TypeError(
+                f"levels must be a list of images; got {type(levels).__name__}. {cure or 'Make it a list'}."
+            )
+        if not levels:
+            raise ValueError("levels must hold at least one image; got an empty list. Begin with the finest level.")
+        if mpp is not None and not mpp > 0:
+            raise ValueError(f"mpp must be positive; got {mpp}. Leave it out if it is unknown.")
+        self._tensors = [_level_tensor(level, f"levels[{i}]") for i, level in enumerate(levels)]
+        for i in range(1, len(self._tensors)):
+            _check_follows(self._tensors[i - 1], self._tensors[i], i)
+        self.mpp = mpp
+
+    @classmethod
+    def build(
+        cls,
+        image: Tensor | PinnedImage,
+        levels: int | None = None,
+        min_size: int = 256,
+        threads: int | None = None,
+        progress: bool | Callable[[int, int], None] = False,
+        *,
+        mpp: float | None = None,
+    ) -> Pyramid:
+        """Halves an image again and again; level 0 is the image itself, not a copy.
+
+        A pixel of level ``i + 1`` is the mean of the two by two pixels of level ``i`` that it covers, integers rounded
+        to nearest with halves to even. An odd last row or column is kept: its means are over the pixels that are there,
+        so that a level has ``ceil(H / 2)`` rows and ``ceil(W / 2)`` columns.
+
+        Args:
+            image: ``[C, H, W]`` in CPU memory, any strides. Channels that are neighbours (HWC) stay so in all levels.
+            levels: How many in all, level 0 included. None: as long as both sides have ``min_size`` pixels.
+            min_size: The least side of the smallest level, in pixels, where ``levels`` is None.
+            threads: Threads that compute; None for ``torch.get_num_threads()``.
+            progress: True for a bar (tqdm), or a function called with ``(done, total)`` rows.
+            mpp: Microns per pixel of ``image``.
+
+        Memory:
+            The levels, a third of the image, and a few MiB per thread.
+
+        Raises:
+            TypeError: ``image`` is no image.
+            ValueError: ``image`` is not in CPU memory, or there cannot be so many levels.
+            MemoryError: The memory is not there.
+        """
+        finest = _level_tensor(image, "image")
+        if finest.device.type != "cpu":
+            raise ValueError(f"image must be in CPU memory; got {finest.device}. Move it with image.cpu().")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1; got {threads}. Leave it out to use torch's number.")
+        sizes = _level_sizes(finest.shape[1], finest.shape[2], levels, min_size)
+        layout = "HWC" if is_interleaved(finest) else "CHW"
+        tensors = [finest]
+        with (
+            counted(progress, sum(height for height, _ in sizes), "pyramid") as done,
+            ThreadPoolExecutor(threads or torch.get_num_threads()) as pool,
+        ):
+            for height, width in sizes:
+                level = PinnedImage.empty((finest.shape[0], height, width), finest.dtype, layout).tensor
+                halve(tensors[-1], level, pool, done)
+                tensors.append(level)
+        return cls(tensors, mpp=mpp)
+
+    @property
+    def level_count(self) -> int:
+        """The number of levels."""
+        return len(self._tensors)
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """``(width, height)`` of each level, as OpenSlide says it."""
+        return tuple((level.shape[2], level.shape[1]) for level in self._tensors)
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """How many pixels of level 0 a pixel of each level stands for, along a side: the mean of both sides."""
+        width, height = self.level_dimensions[0]
+        return tuple((width / w + height / h) / 2 for w, h in self.level_dimensions)
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[C, H, W]`` of level 0."""
+        return self._tensors[0].shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The pixel type."""
+        return self._tensors[0].dtype
+
+    def get_best_level_for_downsample(self, downsample: float) -> int:
+        """The coarsest level that is no coarser than ``downsample``; level 0 if none is, as in OpenSlide."""
+        fine_enough = [i for i, known in enumerate(self.level_downsamples) if known <= downsample]
+        return fine_enough[-1] if fine_enough else 0
+
+    def level_for(
+        self,
+        level: int | None = None,
+        downsample: float | None = None,
+        mpp: float | None = None,
+        tolerance: float = 0.05,
+    ) -> int:
+        """The level that one of three names means; level 0 without any.
+
+        Args:
+            level: The level itself.
+            downsample: Its downsample.
+            mpp: Its microns per pixel; needs :attr:`mpp` of level 0.
+            tolerance: By which part ``downsample`` or ``mpp`` may be off.
+
+        Raises:
+            TypeError: ``level`` is no int.
+            IndexError: There is no such ``level``.
+            ValueError: More than one is given, or no level fits.
+        """
+        given = [
+            name for name, value in (("level", level), ("downsample", downsample), ("mpp", mpp)) if value is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"level, downsample and mpp name the same thing; got {' and '.join(given)}. Keep one.")
+        if level is not None:
+            return self._checked_level(level)
+        if downsample is not None:
+            return self._nearest("downsample", downsample, self.level_downsamples, tolerance)
+        if mpp is not None:
+            if self.mpp is None:
+                raise ValueError(
+                    f"mpp={mpp} needs the pyramid's own mpp, which is unknown. Give Pyramid(..., mpp=) or level=."
+                )
+            return self._nearest("mpp", mpp, [self.mpp * known for known in self.level_downsamples], tolerance)
+        return 0
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __getitem__(self, level: int) -> Tensor:
+        return self._tensors[self._checked_level(level)]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._tensors)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{w}x{h}" for w, h in self.level_dimensions)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"Pyramid(levels=[{sizes}], channels={self.shape[0]}, dtype={dtype}, mpp={self.mpp})"
+
+    def _checked_level(self, level: int) -> int:
+        if isinstance(level, bool) or not isinstance(level, int):
+            raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
+        if not 0 <= level < len(self._tensors):
+            sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(self.level_dimensions))
+            raise IndexError(f"level must be from 0 to {len(self._tensors) - 1}; got {level}. There are {sizes}.")
+        return level
+
+    def _nearest(self, name: str, wanted: float, known: Sequence[float], tolerance: float) -> int:
+        nearest = min(range(len(known)), key=lambda i: abs(known[i] - wanted))
+        if not abs(known[nearest] - wanted) <= tolerance * wanted:
+            there = ", ".join(f"{value:.4g}" for value in known)
+            raise ValueError(
+                f"{name} must be within {tolerance:.0%} of a level's; got {wanted}. There are {there}. "
+                "Choose one of them or raise tolerance=."
+            )
+        return nearest
+
+
+def _level_tensor(level: Tensor | PinnedImage, name: str) -> Tensor:
+    tensor = level.tensor if isinstance(level, PinnedImage) else level
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a [C, H, W] tensor or a PinnedImage; got {type(tensor).__name__}. Convert it.")
+    if tensor.ndim != 3 or tensor.numel() == 0:
+        raise ValueError(
+            f"{name} must be [C, H, W] with at least one pixel; got shape {tuple(tensor.shape)}. Reshape it."
+        )
+    dtype_code(tensor.dtype, name)
+    return tensor
+
+
+def _check_follows(finer: Tensor, level: Tensor, i: int) -> None:
+    name = f"levels[{i}]"
+    if level.shape[0] != finer.shape[0]:
+        raise ValueError(
+            f"{name} must have the {finer.shape[0]} channels of the level before; got {level.shape[0]}. Match them."
+        )
+    if level.dtype != finer.dtype or level.device != finer.device:
+        raise TypeError(
+            f"{name} must be {finer.dtype} on {finer.device} as the level before; got {level.dtype} on {level.device}. "
+            f"Convert it with .to({str(finer.device)!r}, {finer.dtype})."
+        )
+    if level.shape[1] > finer.shape[1] or level.shape[2] > finer.shape[2] or level.shape == finer.shape:
+        raise ValueError(
+            f"{name} must be smaller than the level before, {finer.shape[2]} x {finer.shape[1]}; "
+            f"got {level.shape[2]} x {level.shape[1]}. Order the levels from the finest."
+        )
+
+
+def _level_sizes(height: int, width: int, levels: int | None, min_size: int) -> list[tuple[int, int]]:
+    """``(height, width)`` of the levels below level 0."""
+    if levels is not None and levels < 1:
+        raise ValueError(f"levels must be at least 1, level 0 included; got {levels}. Leave it out for as many as fit.")
+    if min_size < 1:
+        raise ValueError(f"min_size must be at least 1 pixel; got {min_size}. The default is 256.")
+    sizes: list[tuple[int, int]] = []
+    while levels is None or len(sizes) < levels - 1:
+        half = ((height + 1) // 2, (width + 1) // 2)
+        if half == (height, width):
+            if levels is None:
+                break
+            raise ValueError(f"levels must be at most {len(sizes) + 1}; got {levels}. One pixel cannot be halved.")
+        if levels is None and min(half) < min_size:
+            break
+        sizes.append(half)
+        height, width = half
+    return sizes

@@ -1,0 +1,128 @@
+"""What a caller may pass as ``images``, turned into what an op takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.pyramid import Pyramid
+from zoomkern.typing import PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, dtype_code
+
+
+def resolve_images(
+    images: Tensor | ImageBatch | Sequence[Tensor | PinnedImage | Pyramid], level: int | None = None
+) -> Tensor | list[Tensor] | ImageBatch:
+    """The images as an op takes them; nothing is copied.
+
+    Args:
+        images: ``[B, C, H, W]``, a sequence of ``[C, H, W]`` tensors, :class:`PinnedImage` and :class:`Pyramid` in any
+            mixture, or the batch of an :class:`ImageBank`. A sequence has one ``C``, type and device.
+        level: Of pyramids, the level to read; None for the finest.
+
+    Returns:
+        The tensor or the batch itself, or a list of ``[C, H, W]`` tensors.
+
+    Raises:
+        TypeError: Something else is given, or pixel types differ or are no image's.
+        ValueError: Dimensions, channels or devices do not fit, or ``level`` does not.
+    """
+    if isinstance(images, Tensor):
+        _check_no_level(level, "images", "a tensor")
+        if images.ndim != 4:
+            cure = "For one image pass images[None]" if images.ndim == 3 else "Reshape it, or pass a list of [C, H, W]"
+            raise ValueError(f"images must be [B, C, H, W]; got shape {tuple(images.shape)}. {cure}.")
+        if images.dtype not in PIXEL_DTYPES:
+            dtype_code(images.dtype, "images")
+        return images
+    if isinstance(images, ImageBatch):
+        _check_no_level(level, "images", "an ImageBatch")
+        columns = len(TABLE_COLUMNS)
+        if images.table.dtype != torch.int64 or images.table.ndim != 2 or images.table.shape[1] != columns:
+            raise ValueError(
+                f"images.table must be int64 [B, {columns}]; got {images.table.dtype} {tuple(images.table.shape)}. "
+                "Make the batch with bank[ids]."
+            )
+        return images
+    if isinstance(images, (PinnedImage, Pyramid)):
+        raise TypeError(f"images must be a batch; got one {type(images).__name__}. Wrap it in a list: [image].")
+    if not isinstance(images, Sequence) or isinstance(images, (str, bytes)):
+        raise TypeError(
+            f"images must be a [B, C, H, W] tensor, a list of images or an ImageBatch; got {type(images).__name__}. "
+            f"{_cure_for(images)}."
+        )
+    if len(images) == 0:
+        raise ValueError(
+            "images must hold at least one image; got none. For an empty batch pass a [0, C, H, W] tensor."
+        )
+    tensors = [_resolve_one(image, level, f"images[{i}]") for i, image in enumerate(images)]
+    for i, tensor in enumerate(tensors):
+        _check_equal(tensors[0], tensor, f"images[{i}]")
+    return tensors
+
+
+def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:
+    if isinstance(image, Pyramid):
+        wanted = 0 if level is None else level
+        if isinstance(wanted, bool) or not isinstance(wanted, int):
+            raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
+        if not 0 <= wanted < image.level_count:
+            sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(image.level_dimensions))
+            raise ValueError(
+                f"level must be from 0 to {image.level_count - 1} for {name}; got {level}. There are {sizes}."
+            )
+        return image[wanted]
+    tensor = image.tensor if isinstance(image, PinnedImage) else image
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"{name} must be a [C, H, W] tensor, a PinnedImage or a Pyramid; got {type(image).__name__}. "
+            f"{_cure_for(image)}."
+        )
+    _check_no_level(level, name, f"a {type(image).__name__}")
+    if tensor.ndim != 3:
+        cure = (
+            "Pass the batch itself rather than a list of it"
+            if tensor.ndim == 4
+            else "Add the channels with image[None]"
+        )
+        raise ValueError(f"{name} must be [C, H, W]; got shape {tuple(tensor.shape)}. {cure}.")
+    if tensor.dtype not in PIXEL_DTYPES:
+        dtype_code(tensor.dtype, name)
+    return tensor
+
+
+def _check_no_level(level: int | None, name: str, what: str) -> None:
+    if level is not None:
+        raise ValueError(
+            f"level must be left out: it chooses from pyramids; got {level}, and {name} is {what}. Drop it."
+        )
+
+
+def _check_equal(first: Tensor, tensor: Tensor, name: str) -> None:
+    if tensor.shape[0] != first.shape[0]:
+        raise ValueError(
+            f"{name} must have {first.shape[0]} channels as images[0]; got shape {tuple(tensor.shape)}. "
+            "Convert gray to colour or colour to gray."
+        )
+    if tensor.dtype != first.dtype:
+        raise TypeError(
+            f"{name} must be {first.dtype} as images[0]; got {tensor.dtype}. Convert it with .to({first.dtype})."
+        )
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{name} must be on {first.device} as images[0]; got {tensor.device}. "
+            f"Move it with .to({str(first.device)!r})."
+        )
+
+
+def _cure_for(image: Any) -> str:
+    if hasattr(image, "__array_interface__"):
+        return "Turn an array into an image with PinnedImage.from_numpy(array)"
+    if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):
+        return "Read a file with PinnedImage.from_file(path)"
+    if hasattr(image, "table"):
+        return "Of an ImageBank pass bank[ids]"
+    return "Convert it to tensors"

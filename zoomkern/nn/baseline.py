@@ -1,0 +1,54 @@
+"""Baselines: constants that quieten the attention's gradient without moving it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningMeanBaseline(nn.Module):
+    """Exponential running mean of pooled features.
+
+    ``expectation(..., baseline=b)`` adds and subtracts ``b``, so the pooled value stays what it is, and its gradient
+    stays unbiased as long as ``b`` does not depend on the present draw. Therefore the module hands out the mean of the
+    steps *before* this one, and learns from this step only afterwards, through :meth:`update`.
+
+    The first steps are averaged evenly until ``1 / steps`` falls below ``momentum``: no start at zero lingers.
+
+    Args:
+        num_features: feature size ``D``.
+        momentum: weight of the newest step in the running mean.
+
+    Example:
+        >>> baseline = RunningMeanBaseline(32)
+        >>> pooled = expectation(features, sample, baseline=baseline())
+        >>> baseline.update(pooled)
+    """
+
+    mean: Tensor
+    steps: Tensor
+
+    def __init__(self, num_features: int, momentum: float = 0.05) -> None:
+        super().__init__()
+        if not 0.0 < momentum <= 1.0:
+            raise ValueError(f"RunningMeanBaseline: momentum must lie in (0, 1]; got {momentum}.")
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self) -> Tensor:
+        """The mean of the steps before this one, ``[D]``; 0 before the first."""
+        return self.mean.clone()  # a later update must not change what a backward pass has saved
+
+    @torch.no_grad()
+    def update(self, pooled: Tensor) -> None:
+        """Take this step into the mean; nothing happens in evaluation mode or for an empty batch.
+
+        Args:
+            pooled: ``[B, D]`` pooled features of this step.
+        """
+        if not self.training or pooled.shape[0] == 0:
+            return
+        self.steps += 1
+        rate = (1.0 / self.steps).clamp(min=self.momentum)
+        self.mean += rate * (pooled.detach().to(self.mean.dtype).mean(0) - self.mean)

@@ -1,0 +1,1 @@
+"""The contract of every op: its schema, its shape function and its derivative."""

@@ -1,0 +1,119 @@
+"""Contract of ``sampling``: draw items of a softmax, and weigh the draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zoomkern.ops.library import LIBRARY
+from zoomkern.reference import sampling as reference
+from zoomkern.reference.sampling import ESTIMATORS, SAMPLERS
+
+native = torch.ops.zoomkern
+
+
+def codes(sampler: str, estimator: str) -> tuple[int, int]:
+    """The integers that stand for a sampler and its weight rule in the schemas."""
+    return SAMPLERS.index(sampler), ESTIMATORS[sampler].index(estimator)
+
+
+def probability_dtype(logits: Tensor) -> torch.dtype:
+    """log_prob and weight are float64 for float64 logits, float32 for all others."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def fake_draw(logits: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shapes of index, log_prob, weight and lse."""
+    shape, kind = (logits.shape[0], num_samples), probability_dtype(logits)
+    return (
+        logits.new_empty(shape, dtype=torch.int64),
+        logits.new_empty(shape, dtype=kind),
+        logits.new_empty(shape, dtype=kind),
+        logits.new_empty(shape[:1], dtype=torch.float64),
+    )
+
+
+@torch.library.register_fake("zoomkern::sample", lib=LIBRARY)
+def _(logits, mask, seed, counts, num_samples, sampler, estimator, pad, grid_width):  # type: ignore[no-untyped-def]
+    return fake_draw(logits, num_samples)
+
+
+@torch.library.register_fake("zoomkern::draw_weights", lib=LIBRARY)
+def _(logits, mask, index, sampler, estimator):  # type: ignore[no-untyped-def]
+    return fake_draw(logits, index.shape[1])[1:]
+
+
+@torch.library.register_fake("zoomkern::sample_backward", lib=LIBRARY)
+def _(grad_log_prob, logits, mask, index, lse):  # type: ignore[no-untyped-def]
+    return torch.empty_like(logits, memory_format=torch.contiguous_format)
+
+
+class Sampling(torch.autograd.Function):
+    """index, log_prob and weight; log_prob is differentiable towards the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, mask: Tensor | None, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """``arguments``: those of the op after the mask."""
+        index, log_prob, weight, lse = native.sample(logits, mask, *arguments)
+        ctx.mark_non_differentiable(index, weight)
+        ctx.save_for_backward(logits, mask, index, lse)
+        ctx.arguments = len(arguments)
+        return index, log_prob, weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _index: Tensor, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
+        """``grad logit_i = sum_{j drawn i} g_j - p_i sum_j g_j``."""
+        logits, mask, index, lse = ctx.saved_tensors
+        return native.sample_backward(grad_log_prob, logits, mask, index, lse), *([None] * (1 + ctx.arguments))
+
+
+class Weighing(torch.autograd.Function):
+    """log_prob and weight of a draw that is given."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, mask: Tensor | None, index: Tensor, *rules: int) -> tuple[Tensor, Tensor]:
+        """``rules``: the codes of the sampler and its estimator."""
+        log_prob, weight, lse = native.draw_weights(logits, mask, index, *rules)
+        ctx.mark_non_differentiable(weight)
+        ctx.save_for_backward(logits, mask, index, lse)
+        return log_prob, weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
+        """As :meth:`Sampling.backward`."""
+        return native.sample_backward(grad_log_prob, *ctx.saved_tensors), None, None, None, None
+
+
+def sample(
+    logits: Tensor,
+    mask: Tensor | None,
+    seed: Tensor,
+    counts: Tensor | None,
+    num_samples: int,
+    sampler: str,
+    estimator: str,
+    pad: bool,
+    grid_width: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """index, log_prob, weight: ``[B, N]`` each; arguments as :func:`zoomkern.reference.sampling.sample`."""
+    if backend == "reference":
+        return reference.sample(logits, mask, seed, counts, num_samples, sampler, estimator, pad, grid_width)
+    arguments = (logits, mask, seed, counts, num_samples, *codes(sampler, estimator), pad, grid_width)
+    if logits.requires_grad and torch.is_grad_enabled():
+        return Sampling.apply(*arguments)  # type: ignore[no-any-return]
+    return native.sample(*arguments)[:3]  # type: ignore[no-any-return]
+
+
+def draw_weights(
+    logits: Tensor, mask: Tensor | None, index: Tensor, sampler: str, estimator: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    """log_prob and weight of a draw that is given: ``[B, N]`` each."""
+    if backend == "reference":
+        return reference.draw_weights(logits, mask, index, sampler, estimator)
+    return Weighing.apply(logits, mask, index, *codes(sampler, estimator))  # type: ignore[no-any-return]
