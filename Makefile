@@ -4,9 +4,9 @@ NATIVE = $(shell find csrc tests -name "*.[hc]pp" -o -name "*.inl" -o -name "*.c
 
 install: ; pip install -e ".[test,bench,dev]"
 native: ; cmake -S . -B build/native -G Ninja && cmake --build build/native && cmake --install build/native --prefix .
-test: ; pytest
-test-gpu: ; pytest -m gpu
-bench: ; pytest bench --benchmark-only
+test: ; python -m pytest
+test-gpu: ; python -m pytest -m gpu
+bench: ; python -m pytest bench --benchmark-only
 report: ; python -m bench.report
 lint: ; ruff check && ruff format --check && mypy && lint-imports && clang-format --dry-run --Werror $(NATIVE)
 format: ; ruff check --fix && ruff format && clang-format -i $(NATIVE)

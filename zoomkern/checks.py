@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,24 +11,54 @@ from torch import Tensor
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MOST_PIXELS = (1 << 31) - 1
+MOST_BYTES = 1 << 47  # of a result: what a process can address
+LARGEST = torch.finfo(torch.float32).max
+TEMPERATURES = (1e-30, 1e30)  # between which a float32 division neither underflows nor overflows by itself
 
 
 def tensor(name: str, value: Any, what: str) -> Tensor:
     """``value``, which must be a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be {what}; got {type(value).__name__}. Make one with torch.as_tensor(...).")
-    if value.is_sparse or value.is_quantized or value.is_complex():
-        raise TypeError(f"{name} must be a dense, real tensor; got {value.layout} {value.dtype}. Use .to_dense() or .real.")
+    dense(name, value)
+    if value.device.type == "meta":
+        raise ValueError(f"{name} must have data; got a tensor on meta. Make it on the cpu or on a GPU.")
     return value
+
+
+def dense(name: str, value: Tensor) -> None:
+    """``value`` must be neither sparse, nested, quantized nor complex."""
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_complex():
+        kind = f"nested {value.dtype}" if value.is_nested else f"{value.layout} {value.dtype}"
+        raise TypeError(f"{name} must be a dense, real tensor; got {kind}. Use .to_dense() or .real.")
+
+
+def sample(name: str, value: Any, dims: Sequence[int] = (2,)) -> None:
+    """``value`` must be a draw: index, log_prob and weight of one shape on one device."""
+    parts: dict[str, Any] = {part: getattr(value, part, None) for part in ("index", "log_prob", "weight")}
+    if not all(isinstance(part, Tensor) for part in parts.values()):
+        raise TypeError(
+            f"{name} must be a Sample or SampledPatches; got {type(value).__name__}. Pass what zoomkern.sample returns."
+        )
+    index = parts["index"]
+    for part, given in parts.items():
+        tensor(f"{name}.{part}", given, "a tensor")
+        dtype(f"{name}.{part}", given.dtype, (torch.int64,) if part == "index" else FLOATS)
+        shape(f"{name}.{part}", given, tuple(index.shape), f"the shape of {name}.index")
+        same_device(f"{name}.{part}", given, index.device, f"{name}.index")
+    if index.ndim not in dims:
+        letters = " or ".join({2: "[B, N]", 3: "[B, T, n]"}[count] for count in dims)
+        raise ValueError(f"{name} must be a draw {letters}; got {list(index.shape)}. Reshape its parts.")
 
 
 def integer(name: str, value: Any, least: int, most: int = MOST_PIXELS) -> int:
     """``value`` as an int in ``[least, most]``."""
-    if isinstance(value, (bool, Tensor)) or not isinstance(value, (numbers.Integral, torch.SymInt)):
+    if isinstance(value, (bool, Tensor)) or not isinstance(value, (int, torch.SymInt, numbers.Integral)):
         raise TypeError(f"{name} must be an int; got {type(value).__name__} {value!r}.")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be between {least} and {most}; got {value}.")
-    return value if isinstance(value, torch.SymInt) else int(value)
+    number: Any = value
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be between {least} and {most}; got {number}.")
+    return number if isinstance(number, torch.SymInt) else int(number)  # type: ignore[return-value]
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:
@@ -42,17 +70,29 @@ def pair(name: str, value: Any) -> tuple[int, int]:
     return integer(f"{name}[0]", value[0], 1), integer(f"{name}[1]", value[1], 1)
 
 
+def temperature(value: Any) -> float:
+    """``value``, which must be positive and neither tiny nor huge."""
+    if isinstance(value, (bool, Tensor)) or not isinstance(value, (float, numbers.Real)):
+        raise TypeError(f"temperature must be a number; got {type(value).__name__} {value!r}. Pass a positive float.")
+    number: Any = value
+    least, most = TEMPERATURES
+    if not least <= number <= most:
+        raise ValueError(f"temperature must be positive, between {least:g} and {most:g}; got {number}. Try 1.")
+    return float(number)
+
+
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """``value``, which must be one of ``allowed``."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
     return str(value)
 
 
-def same_device(name: str, value: Tensor, device: torch.device) -> None:
-    """``value`` must lie on ``device``, where the logits are."""
+def same_device(name: str, value: Tensor, device: torch.device, like: str = "logits") -> None:
+    """``value`` must lie on ``device``, where the argument ``like`` is."""
     if value.device != device:
-        raise ValueError(f"{name} must be on {device}, like logits; got {value.device}. Move it with .to({device}).")
+        cure = f"Move it with .to({str(device)!r})"
+        raise ValueError(f"{name} must be on {device}, like {like}; got {value.device}. {cure}.")
 
 
 def shape(name: str, value: Tensor, wanted: tuple[int, ...], letters: str) -> None:
@@ -63,31 +103,36 @@ def shape(name: str, value: Tensor, wanted: tuple[int, ...], letters: str) -> No
 
 def dtype(name: str, value: Any, allowed: Sequence[torch.dtype]) -> None:
     """``value`` must be one of ``allowed``."""
-    if value not in allowed:
-        names = ", ".join(str(d).removeprefix("torch.") for d in allowed)
-        raise TypeError(f"{name} must be {names}; got {value}. Convert with .to(torch.{names.split(', ')[0]}).")
+    if not isinstance(value, torch.dtype) or value not in allowed:
+        names = [str(d).removeprefix("torch.") for d in allowed]
+        cure = f"Pass torch.{names[0]}" if name == "dtype" else f"Convert it with .to(torch.{names[0]})"
+        raise TypeError(f"{name} must be {' or '.join(names)}; got {value}. {cure}.")
 
 
 def channel_values(name: str, value: Any, channels: int) -> tuple[float, ...]:
-    """One finite float per channel, from a number, a sequence or a tensor."""
+    """One finite float per channel, from a number, a sequence, an array or a tensor."""
     if isinstance(value, Tensor):
+        tensor(name, value, "numbers")
+    if hasattr(value, "tolist"):
         value = value.tolist()
-    if isinstance(value, numbers.Real):
+    if _is_number(value):
         value = (value,) * channels
-    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, numbers.Real) for v in value):
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(_is_number(v) for v in value):
         raise TypeError(f"{name} must be a number or {channels} of them; got {value!r}.")
     if len(value) == 1:
         value = tuple(value) * channels
     if len(value) != channels:
         raise ValueError(f"{name} must have one value for each of {channels} channels; got {len(value)}.")
-    if not all(math.isfinite(v) for v in value):
-        raise ValueError(f"{name} must be finite; got {tuple(value)}.")
+    if not all(abs(v) <= LARGEST for v in value):
+        raise ValueError(f"{name} must be finite, in float32 too; got {tuple(value)}.")
     return tuple(float(v) for v in value)
 
 
-def conversion(
-    channels: int, divisor: float | None, scale: Any, shift: Any, mean: Any, std: Any, fill: Any
-) -> Tensor:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (float, numbers.Real)) and not isinstance(value, bool)
+
+
+def conversion(channels: int, divisor: float | None, scale: Any, shift: Any, mean: Any, std: Any, fill: Any) -> Tensor:
     """``[3, C]`` float64: scale, shift and fill of ``out = pixel * scale + shift``.
 
     ``mean`` and ``std`` stand for ``scale = 1 / (divisor std)`` and ``shift = -mean / std``, where the divisor brings
@@ -96,7 +141,7 @@ def conversion(
     if mean is None and std is None:
         rows = [1.0 if scale is None else scale, 0.0 if shift is None else shift, fill]
         names = ("scale", "shift", "fill")
-        return _conversion(tuple(channel_values(n, r, channels) for n, r in zip(names, rows, strict=True)))
+        return _constants([channel_values(n, r, channels) for n, r in zip(names, rows, strict=True)])
     if scale is not None or shift is not None:
         raise ValueError("mean and std replace scale and shift; got both. Pass one pair.")
     if divisor is None:
@@ -107,9 +152,10 @@ def conversion(
         raise ValueError(f"std must be positive; got {stds}.")
     scales = tuple(1 / (divisor * s) for s in stds)
     shifts = tuple(-m / s for m, s in zip(means, stds, strict=True))
-    return _conversion((scales, shifts, channel_values("fill", fill, channels)))
+    if not all(abs(v) <= LARGEST for v in (*scales, *shifts)):
+        raise ValueError(f"std must not be so small that 1 / std or mean / std overflows; got {stds}.")
+    return _constants([scales, shifts, channel_values("fill", fill, channels)])
 
 
-@lru_cache(maxsize=256)
-def _conversion(rows: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
+def _constants(rows: list[tuple[float, ...]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")

@@ -18,12 +18,13 @@ constexpr double kLog[] = {
     0x1.a1a07063e1f57p-6};
 constexpr double kLog1p[] = {1.0, 0.5, 0x1.5555555555555p-2, 0.25, 0x1.999999999999ap-3, 0x1.5555555555555p-3};
 constexpr double kExpMin = -700.0;
-// Adding it leaves the integer part of a small double in the low bits of the sum.
+// Adding it rounds a small double to an integer, which then stands in the low bits of the sum.
 constexpr double kToBits = 0x1.8p52;
 
 template <int N>
 ZK_INLINE double horner(const double (&c)[N], double x) {
   double result = c[N - 1];
+#pragma GCC unroll 32
   for (int i = N - 2; i >= 0; --i) result = result * x + c[i];
   return result;
 }
@@ -31,19 +32,19 @@ ZK_INLINE double horner(const double (&c)[N], double x) {
 // exp(x) for x <= 700; 0 below kExpMin.
 ZK_INLINE double exp(double x) {
   const double clamped = x < kExpMin ? kExpMin : x;
-  const double n = __builtin_floor(clamped * 0x1.71547652b82fep+0 + 0.5);
+  const double shifted = clamped * 0x1.71547652b82fep+0 + kToBits, n = shifted - kToBits;
   const double r = (clamped - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
-  const uint64_t exponent = bit_cast<uint64_t>(n + kToBits) + 1023;
+  const uint64_t exponent = bit_cast<uint64_t>(shifted) + 1023;
   const double value = horner(kExp, r) * bit_cast<double>(exponent << 52);
   return x < kExpMin ? 0.0 : value;
 }
 
 // log(x) for positive, normal x.
 ZK_INLINE double log(double x) {
-  const int64_t bits = bit_cast<int64_t>(x);
-  const int64_t exponent = (bits - 0x3FE6A09E667F3BCD) >> 52;
-  const double f = bit_cast<double>(bits - static_cast<int64_t>(static_cast<uint64_t>(exponent) << 52)) - 1.0;
-  const double e = bit_cast<double>(bit_cast<int64_t>(kToBits) + exponent) - kToBits;
+  const uint64_t bits = bit_cast<uint64_t>(x), half = 0x3FE6A09E667F3BCD, one = 0x3FF0000000000000;
+  const uint64_t biased = (bits + (one - half)) >> 52;  // the exponent of x / sqrt(1/2), plus 1023
+  const double f = bit_cast<double>(bits - ((biased - 1023) << 52)) - 1.0;
+  const double e = bit_cast<double>(bit_cast<uint64_t>(0x1p52) | biased) - (0x1p52 + 1023.0);
   return e * 0x1.62e42fefa39efp-1 + f * horner(kLog, f);
 }
 

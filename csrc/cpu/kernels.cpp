@@ -8,7 +8,7 @@
 #include "core/exact.hpp"
 #include "core/philox.hpp"
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -70,28 +70,31 @@ Scan scan(const Scores& scores, int64_t items) {
   using R = Real<T>;
   constexpr R lowest = -std::numeric_limits<R>::infinity();
   R block[kBlock], top[kLanes];
-  int32_t wrong = 0;
   int64_t drawable = 0;
+  bool wrong = false;
   for (int64_t j = 0; j < kLanes; ++j) top[j] = lowest;
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
     const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
     load<T>(scores, begin, count, block);
     for (int64_t i = count; i < padded; ++i) block[i] = lowest;
-    int32_t finite = 0;
+    R open[kLanes] = {}, bad[kLanes] = {};  // counted in the type of the scores, so that one vector width serves all
     for (int64_t i = 0; i < padded; i += kLanes) {
       for (int64_t j = 0; j < kLanes; ++j) {
         const R x = block[i + j];
         top[j] = x > top[j] ? x : top[j];
-        finite += x > lowest;
-        wrong |= !(x <= std::numeric_limits<R>::max());
+        open[j] += x > lowest ? R{1} : R{0};
+        bad[j] += x <= std::numeric_limits<R>::max() ? R{0} : R{1};
       }
     }
-    drawable += finite;
+    for (int64_t j = 0; j < kLanes; ++j) {
+      drawable += static_cast<int64_t>(open[j]);
+      wrong |= bad[j] > 0;
+    }
   }
   R max = lowest;
   for (int64_t j = 0; j < kLanes; ++j) max = top[j] > max ? top[j] : max;
-  return {static_cast<double>(max), drawable, wrong != 0};
+  return {static_cast<double>(max), drawable, wrong};
 }
 
 template <class T>
@@ -114,33 +117,66 @@ double sum_exp(const Scores& scores, int64_t items, double max) {
   return total;
 }
 
-// The first words of 16 groups of four items, in the order of the items.
-ZK_INLINE void race_words(Key key, uint64_t group, uint32_t* out) {
-  uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
-  for (int64_t j = 0; j < kLanes; ++j) {
-    c0[j] = static_cast<uint32_t>(group) + static_cast<uint32_t>(j);  // 16 groups share their upper word
-    c1[j] = static_cast<uint32_t>(group >> 32);
-    c2[j] = key.row;
-    c3[j] = kRace;
-  }
+// Philox on vectors of 64-bit lanes, each of which holds one 32-bit word in its lower half: a product then needs no
+// shuffle, and what gathers in the upper halves is never read.
+#if defined(__AVX512F__)
+constexpr int64_t kWordLanes = 8;
+#elif defined(__AVX2__)
+constexpr int64_t kWordLanes = 4;
+#else
+constexpr int64_t kWordLanes = 2;
+#endif
+typedef uint64_t WordVector __attribute__((vector_size(8 * kWordLanes)));
+
+ZK_INLINE WordVector multiply_low_halves(WordVector a, uint64_t m) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<WordVector>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(static_cast<long long>(m))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<WordVector>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(static_cast<long long>(m))));
+#elif defined(__SSE2__)
+  return reinterpret_cast<WordVector>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(static_cast<long long>(m))));
+#else
+  return (a & 0xFFFFFFFFu) * m;
+#endif
+}
+
+// c[0] and c[1] are the halves of the group; on return c holds the four words.
+ZK_INLINE void philox_lanes(WordVector c[4], Key key, uint32_t stream) {
   uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
+  c[2] = WordVector{} + key.row;
+  c[3] = WordVector{} + stream;
   for (int round = 0; round < 10; ++round) {
-    for (int64_t j = 0; j < kLanes; ++j) {
-      const uint64_t a = static_cast<uint64_t>(c0[j]) * 0xD2511F53u, b = static_cast<uint64_t>(c2[j]) * 0xCD9E8D57u;
-      c0[j] = static_cast<uint32_t>(b >> 32) ^ c1[j] ^ k0;
-      c2[j] = static_cast<uint32_t>(a >> 32) ^ c3[j] ^ k1;
-      c1[j] = static_cast<uint32_t>(b);
-      c3[j] = static_cast<uint32_t>(a);
-    }
+    const WordVector a = multiply_low_halves(c[0], 0xD2511F53u), b = multiply_low_halves(c[2], 0xCD9E8D57u);
+    c[0] = (b >> 32) ^ c[1] ^ k0;
+    c[2] = (a >> 32) ^ c[3] ^ k1;
+    c[1] = b;
+    c[3] = a;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  for (int64_t j = 0; j < kLanes; ++j) {
-    out[4 * j] = c0[j];
-    out[4 * j + 1] = c1[j];
-    out[4 * j + 2] = c2[j];
-    out[4 * j + 3] = c3[j];
-  }
+}
+
+// The first words of kWordLanes groups of four items, in the order of the items.
+ZK_INLINE void race_words(Key key, uint64_t group, uint32_t* out) {
+  // Lanes are dealt so that joining pairs of words, and then pairs of pairs, leaves the items in order.
+  WordVector deal, c[4];
+  for (int64_t j = 0; j < kWordLanes; ++j) deal[j] = static_cast<uint64_t>(j % 2 ? kWordLanes / 2 + j / 2 : j / 2);
+  c[0] = deal + group;  // groups that start at a multiple of 16 share their upper word
+  c[1] = WordVector{} + (group >> 32);
+  philox_lanes(c, key, kRace);
+  const WordVector front = (c[0] & 0xFFFFFFFFu) | (c[1] << 32), back = (c[2] & 0xFFFFFFFFu) | (c[3] << 32);
+#if defined(__AVX512F__)
+  const WordVector low = __builtin_shufflevector(front, back, 0, 8, 2, 10, 4, 12, 6, 14);
+  const WordVector high = __builtin_shufflevector(front, back, 1, 9, 3, 11, 5, 13, 7, 15);
+#elif defined(__AVX2__)
+  const WordVector low = __builtin_shufflevector(front, back, 0, 4, 2, 6);
+  const WordVector high = __builtin_shufflevector(front, back, 1, 5, 3, 7);
+#else
+  const WordVector low = __builtin_shufflevector(front, back, 0, 2);
+  const WordVector high = __builtin_shufflevector(front, back, 1, 3);
+#endif
+  memcpy(out, &low, sizeof(low));
+  memcpy(out + 2 * kWordLanes, &high, sizeof(high));
 }
 
 // An item is rejected when u >= exp(score - max) * bound. Both sides are taken to 31 bits and with a margin of 2^-13,
@@ -161,7 +197,9 @@ int64_t survivors(const Scores& scores, int64_t first, int64_t items, double max
     for (int64_t i = 0; i < count; i += group) {
       uint32_t words[group];
       uint8_t kept[group];
-      race_words(key, static_cast<uint64_t>(first + begin + i) >> 2, words);
+      for (int64_t j = 0; j < group; j += 4 * kWordLanes) {
+        race_words(key, static_cast<uint64_t>(first + begin + i + j) >> 2, words + j);
+      }
       for (int64_t j = 0; j < group; ++j) {
         const R x = block[i + j] - top;
         const float limit = fast_exp(static_cast<float>(x)) * factor;
@@ -181,6 +219,17 @@ int64_t survivors(const Scores& scores, int64_t first, int64_t items, double max
   return found;
 }
 
+// One word for each of kWordLanes items that need not be neighbours.
+ZK_INLINE void words_of(Key key, const uint64_t* item, uint32_t stream, uint32_t* out) {
+  WordVector c[4];
+  for (int64_t j = 0; j < kWordLanes; ++j) c[0][j] = item[j] >> 2;
+  c[1] = c[0] >> 32;
+  philox_lanes(c, key, stream);
+  uint64_t words[4][kWordLanes];
+  memcpy(words, c, sizeof(words));
+  for (int64_t j = 0; j < kWordLanes; ++j) out[j] = static_cast<uint32_t>(words[item[j] & 3][j]);
+}
+
 template <class T>
 void race_keys(const Scores& row, const int64_t* items, int64_t count, double max, Key key, double* keys) {
   const T* data = static_cast<const T*>(row.data);
@@ -193,8 +242,10 @@ void race_keys(const Scores& row, const int64_t* items, int64_t count, double ma
       item[j] = static_cast<uint64_t>(items[begin + (j < lanes ? j : 0)]);
       score[j] = static_cast<double>(to_float(data[item[j]])) - max;
     }
-    for (int64_t j = 0; j < kLanes; ++j) high[j] = word(key.seed, item[j], key.row, kRace);
-    for (int64_t j = 0; j < kLanes; ++j) low[j] = word(key.seed, item[j], key.row, kRace + 1);
+    for (int64_t j = 0; j < kLanes; j += kWordLanes) {
+      words_of(key, item + j, kRace, high + j);
+      words_of(key, item + j, kRace + 1, low + j);
+    }
     for (int64_t j = 0; j < kLanes; ++j) value[j] = score[j] - exact::log_exponential(high[j], low[j]);
     for (int64_t j = 0; j < lanes; ++j) keys[begin + j] = value[j];
   }
@@ -210,20 +261,21 @@ void masses(const Scores& scores, int64_t items, double max, int bits, uint64_t*
     load<T>(scores, begin, count, block);
     for (int64_t i = 0; i < count; ++i) {
       const double x = static_cast<double>(block[i]);
-      const int64_t mass = static_cast<int64_t>(exact::exp(x > -kInf ? x - max : -kInf) * unit);
-      out[begin + i] = static_cast<uint64_t>(x > -kInf ? (mass > 1 ? mass : 1) : 0);
+      const double mass = exact::exp(x > -kInf ? x - max : -kInf) * unit;
+      const double least = x > -kInf ? (mass > 1.0 ? mass : 1.0) : 0.0;
+      out[begin + i] = bit_cast<uint64_t>(least + 0x1p52) - bit_cast<uint64_t>(0x1p52);  // rounds, for masses <= 2^52
     }
   }
 }
 
-// 1 - exp(-x) for x >= 0 without cancellation, and its logarithm.
+// (1 - exp(-x)) / x for x < 1/4: the Taylor series, relative error below 1e-15.
+constexpr double kFilled[] = {1.0,           -1.0 / 2,     1.0 / 6,        -1.0 / 24,      1.0 / 120, -1.0 / 720, 1.0 / 5040,
+                              -1.0 / 40320, 1.0 / 362880, -1.0 / 3628800, 1.0 / 39916800};
+
+// log(1 - exp(-x)) for x > 0, without cancellation.
 ZK_INLINE double log_filled(double x) {
-  double series = 1.0 / 6227020800.0;
-  constexpr double terms[] = {-1.0 / 479001600, 1.0 / 39916800, -1.0 / 3628800, 1.0 / 362880, -1.0 / 40320, 1.0 / 5040,
-                              -1.0 / 720,       1.0 / 120,      -1.0 / 24,      1.0 / 6,      -1.0 / 2,     1.0};
-  for (const double c : terms) series = series * x + c;
-  const double filled = x < 0.25 ? x * series : 1.0 - exact::exp(-x);
-  return exact::log(filled);
+  const double small = x * exact::horner(kFilled, x), large = 1.0 - exact::exp(-x);
+  return exact::log(x < 0.25 ? small : large);
 }
 
 double log_integrand(const double* c, int64_t count, double t, double* terms) {

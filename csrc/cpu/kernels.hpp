@@ -51,7 +51,7 @@ struct Kernels {
   int64_t (*survivors)(const Scores&, int64_t first, int64_t items, double max, double bound, Key, int64_t* out);
   // float64 race keys of the given items of a row
   void (*race_keys)(const Scores& row, const int64_t* items, int64_t count, double max, Key, double* keys);
-  // integer masses of a stretch: floor(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn
+  // integer masses of a stretch: round(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn
   void (*masses)(const Scores&, int64_t items, double max, int bits, uint64_t* out);
   // t - e^t + sum_j log(1 - exp(-c_j e^t)); writes each logarithm where `terms` is not null
   double (*log_integrand)(const double* c, int64_t count, double t, double* terms);

@@ -1,11 +1,38 @@
 // Reading of patches; part of kernels.cpp.
 
+constexpr int64_t kPiece = 256;  // values that are converted at a time before they are narrowed
+constexpr int64_t kAhead = 8;    // rows whose pixels are fetched ahead: windows are narrow, so the hardware does not
+
+// Stores values of the arithmetic's type as U.
+template <class U, class R>
+ZK_INLINE void store(const R* values, int64_t count, U* out) {
+  int64_t i = 0;
+#if defined(__F16C__) && defined(__AVX2__)
+  if constexpr (std::is_same_v<U, Half> && std::is_same_v<R, float>) {
+    for (; i + 8 <= count; i += 8) {
+      const __m128i half = _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), half);
+    }
+  }
+#endif
+  for (; i < count; ++i) out[i] = from_float<U>(values[i]);
+}
+
 // out[i] = data[i * stride] * scale + shift, for a stride known when compiling (0: not known).
 template <class T, class U, int64_t kStride>
 ZK_INLINE void convert(const T* data, int64_t stride, int64_t count, Real<T> scale, Real<T> shift, U* out) {
+  using R = Real<T>;
   if constexpr (kStride != 0) stride = kStride;
-  for (int64_t i = 0; i < count; ++i) {
-    out[i] = from_float<U>(static_cast<Real<T>>(to_float(data[i * stride])) * scale + shift);
+  if constexpr (std::is_same_v<U, R>) {
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<R>(to_float(data[i * stride])) * scale + shift;
+  } else {
+    R piece[kPiece];
+    for (int64_t begin = 0; begin < count; begin += kPiece) {
+      const int64_t size = count - begin < kPiece ? count - begin : kPiece;
+      const T* from = data + begin * stride;
+      for (int64_t i = 0; i < size; ++i) piece[i] = static_cast<R>(to_float(from[i * stride])) * scale + shift;
+      store(piece, size, out + begin);
+    }
   }
 }
 
@@ -13,72 +40,161 @@ ZK_INLINE void convert(const T* data, int64_t stride, int64_t count, Real<T> sca
 template <class T, class U>
 ZK_INLINE void convert_rgb(const T* __restrict data, int64_t count, const Real<T>* scale, const Real<T>* shift,
                            U* __restrict r, U* __restrict g, U* __restrict b) {
-  const Real<T> s0 = scale[0], s1 = scale[1], s2 = scale[2], t0 = shift[0], t1 = shift[1], t2 = shift[2];
-  for (int64_t i = 0; i < count; ++i) {
-    r[i] = from_float<U>(static_cast<Real<T>>(to_float(data[3 * i])) * s0 + t0);
-    g[i] = from_float<U>(static_cast<Real<T>>(to_float(data[3 * i + 1])) * s1 + t1);
-    b[i] = from_float<U>(static_cast<Real<T>>(to_float(data[3 * i + 2])) * s2 + t2);
+  using R = Real<T>;
+  const R s0 = scale[0], s1 = scale[1], s2 = scale[2], t0 = shift[0], t1 = shift[1], t2 = shift[2];
+  if constexpr (std::is_same_v<U, R>) {
+    for (int64_t i = 0; i < count; ++i) {
+      r[i] = static_cast<R>(to_float(data[3 * i])) * s0 + t0;
+      g[i] = static_cast<R>(to_float(data[3 * i + 1])) * s1 + t1;
+      b[i] = static_cast<R>(to_float(data[3 * i + 2])) * s2 + t2;
+    }
+  } else {
+    R piece[3][kPiece];
+    for (int64_t begin = 0; begin < count; begin += kPiece) {
+      const int64_t size = count - begin < kPiece ? count - begin : kPiece;
+      convert_rgb<T, R>(data + 3 * begin, size, scale, shift, piece[0], piece[1], piece[2]);
+      store(piece[0], size, r + begin);
+      store(piece[1], size, g + begin);
+      store(piece[2], size, b + begin);
+    }
   }
 }
 
-template <class T, class U>
-void read_rows_as(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
-                  int64_t first, int64_t last, void* patch) {
-  using R = Real<T>;
-  constexpr int64_t kMostChannels = 16;  // converted at a time
-  const int64_t channels = image.size[0], height = reading.size[0], width = reading.size[1], step = reading.step;
-  const int64_t pitch = reading.channels_last ? channels : 1;  // between neighbours of one output row
-  const Span rows = inside(offset[0], image.size[1], height, step);
-  const Span columns = inside(offset[1], image.size[2], width, step);
-  const int64_t stride = image.stride[2] * step, count = columns.last - columns.first;
-  const T* data = static_cast<const T*>(image.data);
-  U* out = static_cast<U*>(patch);
-  for (int64_t c0 = 0; c0 < channels; c0 += kMostChannels) {
-    const int64_t c1 = channels - c0 < kMostChannels ? channels : c0 + kMostChannels;
-    R scale[kMostChannels], shift[kMostChannels];
-    U fill[kMostChannels];
-    for (int64_t c = c0; c < c1; ++c) {
-      scale[c - c0] = static_cast<R>(conversion[c]);
-      shift[c - c0] = static_cast<R>(conversion[channels + c]);
-      fill[c - c0] = from_float<U>(static_cast<R>(conversion[2 * channels + c]) * scale[c - c0] + shift[c - c0]);
+// Scale and shift of values in the order of interleaved channels.
+template <class R>
+struct Pattern {
+  int64_t period = 0;  // a multiple of the number of channels
+  R scale[kPiece], shift[kPiece];
+
+  void repeat(const R* scales, const R* shifts, int64_t channels) {
+    period = kPiece / channels * channels;
+    for (int64_t i = 0; i < period; i += channels) {
+      for (int64_t c = 0; c < channels; ++c) scale[i + c] = scales[c], shift[i + c] = shifts[c];
     }
-    const bool rgb = channels == 3 && image.stride[0] == 1 && stride == 3 && !reading.channels_last;
+  }
+};
+
+// A row whose channels are interleaved on both sides.
+template <class T, class U>
+ZK_INLINE void convert_interleaved(const T* data, int64_t count, const Pattern<Real<T>>& pattern, U* out) {
+  using R = Real<T>;
+  R piece[kPiece];
+  for (int64_t begin = 0; begin < count; begin += pattern.period) {
+    const int64_t size = count - begin < pattern.period ? count - begin : pattern.period;
+    for (int64_t i = 0; i < size; ++i) {
+      piece[i] = static_cast<R>(to_float(data[begin + i])) * pattern.scale[i] + pattern.shift[i];
+    }
+    store(piece, size, out + begin);
+  }
+}
+
+ZK_INLINE void fetch(const void* data, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(data) + i);
+}
+
+// One patch, seen as pixels of type T that become values of type U.
+template <class T, class U>
+class Patch {
+  using R = Real<T>;
+  static constexpr int64_t kMostChannels = 16;  // of one pass over the rows
+
+ public:
+  Patch(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion, void* out)
+      : image_(image),
+        reading_(reading),
+        conversion_(conversion),
+        out_(static_cast<U*>(out)),
+        rows_(inside(offset[0], image.size[1], reading.size[0], reading.step)),
+        columns_(inside(offset[1], image.size[2], reading.size[1], reading.step)),
+        stride_(image.stride[2] * reading.step),
+        pitch_(reading.channels_last ? image.size[0] : 1) {
+    const int64_t first = offset[1] + columns_.first * reading.step;
+    if (columns_.first == columns_.last || rows_.first == rows_.last) rows_ = {0, 0};
+    else data_ = static_cast<const T*>(image.data) + offset[0] * image.stride[1] + first * image.stride[2];
+  }
+
+  void read(int64_t first, int64_t last) {
+    for (int64_t c = 0; c < image_.size[0]; c += kMostChannels) read_channels(c, first, last);
+  }
+
+ private:
+  void read_channels(int64_t c0, int64_t first, int64_t last) {
+    const int64_t all = image_.size[0], channels = all - c0 < kMostChannels ? all - c0 : kMostChannels;
+    for (int64_t c = 0; c < channels; ++c) {
+      scale_[c] = static_cast<R>(conversion_[c0 + c]);
+      shift_[c] = static_cast<R>(conversion_[all + c0 + c]);
+      fill_[c] = from_float<U>(static_cast<R>(conversion_[2 * all + c0 + c]) * scale_[c] + shift_[c]);
+    }
+    const bool interleaved = image_.stride[0] == 1 && stride_ == all && channels == all;
+    if (interleaved && reading_.channels_last) pattern_.repeat(scale_, shift_, channels);
+    const int64_t bytes = interleaved ? (columns_.last - columns_.first) * all * static_cast<int64_t>(sizeof(T)) : 0;
+    for (int64_t i = first; i < last && i < first + kAhead && bytes; ++i) fetch_row(i, bytes);
     for (int64_t i = first; i < last; ++i) {
-      const bool covered = i >= rows.first && i < rows.last && count > 0;
-      const int64_t begin = covered ? columns.first : width, end = covered ? columns.last : width;
-      const T* row = covered ? data + (offset[0] + i * step) * image.stride[1] +
-                                   (offset[1] + begin * step) * image.stride[2]
-                             : nullptr;
-      for (int64_t c = c0; c < c1; ++c) {
-        U* line = reading.channels_last ? out + i * width * channels + c : out + (c * height + i) * width;
-        for (int64_t j = 0; j < begin; ++j) line[j * pitch] = fill[c - c0];
-        for (int64_t j = end; j < width; ++j) line[j * pitch] = fill[c - c0];
-        if (!covered || rgb) continue;
-        const T* from = row + c * image.stride[0];
-        U* to = line + begin * pitch;
-        if (pitch != 1) {
-          for (int64_t j = 0; j < count; ++j) {
-            to[j * pitch] = from_float<U>(static_cast<R>(to_float(from[j * stride])) * scale[c - c0] + shift[c - c0]);
-          }
-        } else if (stride == 1) {
-          convert<T, U, 1>(from, stride, count, scale[c - c0], shift[c - c0], to);
-        } else {
-          convert<T, U, 0>(from, stride, count, scale[c - c0], shift[c - c0], to);
-        }
+      if (bytes && i + kAhead < last) fetch_row(i + kAhead, bytes);
+      const bool covered = i >= rows_.first && i < rows_.last;
+      for (int64_t c = 0; c < channels; ++c) {
+        fill(line(c0 + c, i), 0, covered ? columns_.first : reading_.size[1], fill_[c]);
+        fill(line(c0 + c, i), covered ? columns_.last : reading_.size[1], reading_.size[1], fill_[c]);
       }
-      if (covered && rgb) {
-        U* line = out + i * width + begin;
-        convert_rgb<T, U>(row, count, scale, shift, line, line + height * width, line + 2 * height * width);
+      if (covered) read_row(c0, channels, i, interleaved);
+    }
+  }
+
+  void read_row(int64_t c0, int64_t channels, int64_t i, bool interleaved) {
+    const T* row = data_ + i * reading_.step * image_.stride[1];
+    const int64_t count = columns_.last - columns_.first, at = columns_.first * pitch_;
+    if (interleaved && reading_.channels_last) {
+      return convert_interleaved<T, U>(row, count * channels, pattern_, line(0, i) + at);
+    }
+    if (interleaved && channels == 3) {
+      return convert_rgb<T, U>(row, count, scale_, shift_, line(0, i) + at, line(1, i) + at, line(2, i) + at);
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      const T* from = row + (c0 + c) * image_.stride[0];
+      U* to = line(c0 + c, i) + at;
+      if (pitch_ != 1) {
+        U piece[kPiece];
+        for (int64_t begin = 0; begin < count; begin += kPiece) {
+          const int64_t size = count - begin < kPiece ? count - begin : kPiece;
+          convert<T, U, 0>(from + begin * stride_, stride_, size, scale_[c], shift_[c], piece);
+          for (int64_t j = 0; j < size; ++j) to[(begin + j) * pitch_] = piece[j];
+        }
+      } else if (stride_ == 1) {
+        convert<T, U, 1>(from, 1, count, scale_[c], shift_[c], to);
+      } else {
+        convert<T, U, 0>(from, stride_, count, scale_[c], shift_[c], to);
       }
     }
   }
-}
+
+  void fetch_row(int64_t i, int64_t bytes) const {
+    if (i >= rows_.first && i < rows_.last) fetch(data_ + i * reading_.step * image_.stride[1], bytes);
+  }
+  void fill(U* line, int64_t begin, int64_t end, U value) const {
+    for (int64_t j = begin; j < end; ++j) line[j * pitch_] = value;
+  }
+  U* line(int64_t c, int64_t i) const {
+    const int64_t width = reading_.size[1];
+    return reading_.channels_last ? out_ + i * width * image_.size[0] + c : out_ + (c * reading_.size[0] + i) * width;
+  }
+
+  const ImageView& image_;
+  const Reading& reading_;
+  const double* conversion_;
+  U* out_;
+  Span rows_, columns_;
+  int64_t stride_, pitch_;
+  const T* data_ = nullptr;  // the first pixel that is read, were row 0 inside
+  R scale_[kMostChannels], shift_[kMostChannels];
+  U fill_[kMostChannels];
+  Pattern<R> pattern_;
+};
 
 template <class T>
 void read_rows_from(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
                     int64_t first, int64_t last, void* patch) {
   with_float(reading.dtype, [&](auto u) {
-    read_rows_as<T, decltype(u)>(image, offset, reading, conversion, first, last, patch);
+    Patch<T, decltype(u)>(image, offset, reading, conversion, patch).read(first, last);
   });
 }
 

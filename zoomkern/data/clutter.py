@@ -71,7 +71,7 @@ def scatter(rng: np.random.Generator, canvas: Bitmap, glyphs: list[Bitmap], numb
 
 def _ink(path: NDArray[np.float64], radius: float, brightness: float) -> Bitmap:
     """A pen of this radius drawn along ``path [P, 2]``, anti-aliased over one pixel."""
-    margin = radius + 1
+    margin = radius + 1.5
     path = path - path.min(0) + margin
     height, width = np.ceil(path.max(0) + margin).astype(int)
     y, x = np.mgrid[:height, :width]

@@ -16,7 +16,7 @@ from zoomkern.data.clutter import paper, scatter, scribble, stroke
 #: Side of a view cell in canvas pixels; a digit fills little more than one.
 CELL = 32
 #: Sides a digit is drawn with, in canvas pixels.
-DIGIT_SIDES = (32, 36, 40, 44, 48)
+DIGIT_SIDES = (32, 36, 40)
 #: Smallest canvas on which the digits surely find room.
 MIN_SIZE = 512
 NUM_CLASSES = 10
@@ -66,7 +66,7 @@ class DigitCanvases:
 
     Three different digits of the class and two of other classes lie without overlap on dark paper among pen strokes
     and scribbles; digits and clutter merge by the brighter pixel. The digits are scikit-learn's 8 x 8 handwritten
-    ones, drawn 32 to 48 pixels large. In the view they are spots of one or two pixels: one sees where something
+    ones, drawn 32 to 40 pixels large. In the view they are spots of a pixel or two: one sees where something
     is, not what. Training and test share neither digits nor clutter.
 
     Canvas ``i`` is a function of ``(seed, split, i)`` alone. It lies on background ``i % num_backgrounds``; only the

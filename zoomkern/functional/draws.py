@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -85,7 +84,7 @@ def sample(
     )
     *arguments, grid = draw
     width = grid[1] if grid else 0
-    return Sample(*call(sampling.sample, *arguments, width, backends.choose(backend, logits.device)))
+    return Sample(*call(sampling.sample, *arguments, width, choose(backend, logits.device)))
 
 
 def draw_weights(
@@ -113,19 +112,27 @@ def draw_weights(
         ``Sample(index, log_prob, weight)``.
 
     Raises:
-        ValueError: an index outside the items, or of an item that may not be drawn.
+        ValueError: an index outside the items, or of an item that may not be drawn, or twice in a draw without
+            replacement.
     """
+    draw = check_draw(logits, 1, sampler, estimator, mask, temperature, "pad", None, 0, None)
     checks.tensor("index", index, "an int64 tensor [B, N]")
     checks.dtype("index", index.dtype, (torch.int64,))
-    if index.ndim != 2 or index.shape[0] != logits.shape[0]:
-        raise ValueError(f"index must be [B, N] with B = {logits.shape[0]}; got {list(index.shape)}.")
-    count = index.shape[1]
-    draw = check_draw(logits, count, sampler, estimator, mask, temperature, "pad", None, 0, None)
-    if index.numel() and not (int(index.min()) >= -1 and int(index.max()) < draw.logits.shape[1]):
-        raise ValueError(f"index must be -1 or in [0, {draw.logits.shape[1]}); got {int(index.min())} to {int(index.max())}.")
-    chosen = backends.choose(backend, logits.device)
+    if index.ndim != 2 or index.shape[0] != logits.shape[0] or index.shape[1] == 0:
+        raise ValueError(f"index must be [B, N] with B = {logits.shape[0]} and N > 0; got {list(index.shape)}.")
+    checks.same_device("index", index, logits.device)
+    if not torch.compiler.is_compiling():
+        _check_index(index, draw)
+    chosen = choose(backend, logits.device)
     given = call(sampling.draw_weights, draw.logits, draw.mask, index, draw.sampler, draw.estimator, chosen)
     return Sample(index, *given)
+
+
+def choose(backend: str | None, device: torch.device) -> str:
+    """The backend that serves the call."""
+    if backend is not None:
+        checks.choice("backend", backend, backends.BACKENDS)
+    return backends.choose(backend, device)
 
 
 def call(function: Any, *arguments: Any) -> Any:
@@ -152,6 +159,7 @@ def check_draw(
     seed: int | Tensor | None,
     generator: torch.Generator | None,
 ) -> Draw:
+    """Checked arguments of a draw: grids flattened, logits divided by the temperature, a seed drawn."""
     checks.tensor("logits", logits, "a tensor [B, L] or [B, Gh, Gw]")
     checks.dtype("logits", logits.dtype, checks.FLOATS)
     if logits.ndim not in (2, 3):
@@ -159,15 +167,15 @@ def check_draw(
     checks.choice("sampler", sampler, SAMPLERS)
     rules = ESTIMATORS[sampler]
     if estimator is not None and estimator not in rules:
-        raise ValueError(f"estimator of sampler {sampler!r} must be {' or '.join(map(repr, rules))}; got {estimator!r}.")
+        known = " or ".join(map(repr, rules))
+        raise ValueError(f"estimator of sampler {sampler!r} must be {known}; got {estimator!r}.")
     if mask is not None:
         checks.tensor("mask", mask, "a bool tensor of the shape of logits")
         checks.dtype("mask", mask.dtype, (torch.bool,))
         checks.shape("mask", mask, tuple(logits.shape), "the shape of logits")
         checks.same_device("mask", mask, logits.device)
         mask = mask.flatten(1)
-    if isinstance(temperature, Tensor) or not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
-        raise ValueError(f"temperature must be a positive, finite number; got {temperature!r}.")
+    temperature = checks.temperature(temperature)
     checks.choice("on_short", on_short, ("error", "pad"))
     batch, grid = logits.shape[0], (logits.shape[1], logits.shape[2]) if logits.ndim == 3 else None
     counts, draws = _check_counts(num_samples, max_samples, batch, logits.device)
@@ -191,6 +199,7 @@ def _check_counts(
         if max_samples is not None:
             raise ValueError("max_samples goes with a tensor num_samples; got an int num_samples. Drop max_samples.")
         return None, checks.integer("num_samples", num_samples, 1)
+    checks.tensor("num_samples", num_samples, "an int or an int64 tensor [B]")
     checks.dtype("num_samples", num_samples.dtype, (torch.int64,))
     checks.shape("num_samples", num_samples, (batch,), "[B]")
     checks.same_device("num_samples", num_samples, device)
@@ -207,6 +216,8 @@ def _check_counts(
 def _check_seed(
     seed: int | Tensor | None, generator: torch.Generator | None, batch: int, device: torch.device
 ) -> Tensor:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}. Pass an int as seed=.")
     if seed is None:
         if generator is not None and generator.device.type != device.type:
             raise ValueError(f"generator must be on {device}, like logits; got {generator.device}.")
@@ -216,8 +227,41 @@ def _check_seed(
     if not isinstance(seed, Tensor):
         value = checks.integer("seed", seed, seeding.LOWEST, (1 << 64) - 1)
         return torch.tensor(value - (1 << 64) if value > seeding.HIGHEST else value, dtype=torch.int64, device=device)
+    checks.tensor("seed", seed, "an int or an int64 tensor")
     checks.dtype("seed", seed.dtype, (torch.int64,))
     checks.same_device("seed", seed, device)
     if seed.ndim and tuple(seed.shape) != (batch,):
         raise ValueError(f"seed must be a scalar or [B] = [{batch}]; got {list(seed.shape)}.")
     return seed
+
+
+def _check_index(index: Tensor, draw: Draw) -> None:
+    """Each row of ``index`` must be a draw that the sampler can make."""
+    if index.numel() == 0:
+        return
+    items = draw.logits.shape[1]
+    low, high = int(index.min()), int(index.max())
+    if low < -1 or high >= items:
+        raise ValueError(f"index must be -1 or in [0, {items}); got {low} to {high}.")
+    drawn = index >= 0
+    if bool((drawn[:, 1:] & ~drawn[:, :-1]).any()):
+        raise ValueError("index must have -1 only behind the drawn items; got -1 before one. Move it to the end.")
+    if items == 0:
+        return
+    open_items = draw.logits != -torch.inf
+    if draw.mask is not None:
+        open_items = open_items & draw.mask
+    wrong = drawn & ~open_items.gather(1, index.clamp(min=0))
+    if bool(wrong.any()):
+        row, place = (int(i) for i in wrong.nonzero()[0])
+        item = int(index[row, place])
+        raise ValueError(f"index must name items that may be drawn; got {item} in row {row}, masked or of logit -inf.")
+    ordered = index.sort(dim=1).values
+    again = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if draw.sampler != "replacement" and bool(again.any()):
+        row, place = (int(i) for i in again.nonzero()[0])
+        item = int(ordered[row, place])
+        raise ValueError(
+            f"index must name an item once, without replacement; got item {item} twice in row {row}. "
+            "Pass sampler='replacement'."
+        )

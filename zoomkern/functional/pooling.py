@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoomkern import checks
-from zoomkern.ops import backends
+from zoomkern.functional.draws import choose
 from zoomkern.ops import expectation as expectation_op
 from zoomkern.reference.expectation import GRADIENTS
 from zoomkern.reference.sampling import SAMPLERS
@@ -53,16 +53,17 @@ def expectation(
     """
     checks.tensor("features", features, "a tensor [B, N, ...]")
     checks.dtype("features", features.dtype, checks.FLOATS)
+    checks.sample("sample", sample)
     log_prob, weight = sample.log_prob, sample.weight
     if features.ndim < 2 or features.shape[:2] != log_prob.shape:
         raise ValueError(f"features must be [B, N, ...] = {list(log_prob.shape)} + [...]; got {list(features.shape)}.")
-    checks.same_device("features", features, log_prob.device)
+    checks.same_device("features", features, log_prob.device, "sample")
     checks.choice("gradient", gradient, GRADIENTS)
     rest = features.shape[2:]
     size = math.prod(rest)
     if baseline is not None:
         checks.tensor("baseline", baseline, "a tensor that broadcasts to [B, ...]")
-        checks.same_device("baseline", baseline, features.device)
+        checks.same_device("baseline", baseline, features.device, "features")
         target = (features.shape[0], *rest)
         try:
             baseline = baseline.detach().to(features.dtype).expand(target).reshape(features.shape[0], size)
@@ -70,7 +71,7 @@ def expectation(
             given = list(baseline.shape)
             raise ValueError(f"baseline must broadcast to [B, ...] = {list(target)}; got {given}.") from None
     flat = features.reshape(*features.shape[:2], size)
-    chosen = backends.choose(backend, features.device)
+    chosen = choose(backend, features.device)
     pooled = expectation_op.expectation(flat, log_prob, weight.detach(), baseline, gradient, chosen)
     return pooled.reshape(features.shape[0], *rest)
 
@@ -92,11 +93,14 @@ def compose(outer: Sample | SampledPatches, inner: Sample | SampledPatches) -> S
     Source:
         Kong & Henao, CVPR 2022, eq. (5) and (9); multiplicities enter as outer weights, see :func:`merge_repeats`.
     """
-    batch, parents = outer.log_prob.shape
-    if inner.log_prob.shape[:-1] not in ((batch, parents), (batch * parents,)) or inner.log_prob.ndim < 2:
+    checks.sample("outer", outer)
+    checks.sample("inner", inner, (2, 3))
+    checks.same_device("inner", inner.index, outer.index.device, "outer")
+    batch, parents = outer.index.shape
+    if inner.index.shape[:-1] not in ((batch, parents), (batch * parents,)):
         wanted = f"[{batch}, {parents}, n] or [{batch * parents}, n]"
-        raise ValueError(f"inner must be {wanted}, a draw inside each outer item; got {list(inner.log_prob.shape)}.")
-    count = inner.log_prob.shape[-1]
+        raise ValueError(f"inner must be {wanted}, a draw inside each outer item; got {list(inner.index.shape)}.")
+    count = inner.index.shape[-1]
     shape = (batch, parents, count)
     index, log_prob, weight = (part.reshape(shape) for part in (inner.index, inner.log_prob, inner.weight))
     padded = (index < 0) | (outer.index < 0)[..., None]
@@ -117,6 +121,7 @@ def merge_repeats(sample: Sample) -> tuple[Sample, Tensor]:
         ``Sample`` of ``[B, N]`` with the distinct items in the order of their first draw, their weights summed, then
         padded; and int64 ``[B, N]`` multiplicities, 0 for padding. Shapes are static and nothing synchronises.
     """
+    checks.sample("sample", sample)
     same = (sample.index[:, :, None] == sample.index[:, None, :]) & (sample.index >= 0)[:, None, :]  # [B, N, N]
     first = (same.int().argmax(-1) == torch.arange(same.shape[-1], device=same.device)) & (sample.index >= 0)
     order = (~first).to(torch.int8).argsort(dim=-1, stable=True)
@@ -154,7 +159,9 @@ def estimate_total(
         Des Raj, JASA 1956; Hartley & Rao, Ann. Math. Stat. 1962.
     """
     checks.tensor("values", values, "a tensor [B, N]")
+    checks.sample("sample", sample)
     checks.shape("values", values, tuple(sample.index.shape), "[B, N]")
+    checks.same_device("values", values, sample.index.device, "sample")
     checks.choice("sampler", sampler, SAMPLERS)
     if sampler == "topk":
         raise ValueError("sampler must have unbiased weights; got 'topk'. Draw with 'gumbel' or 'threshold'.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor
 
 from zoomkern import checks
-from zoomkern.functional.draws import Draw, call, check_draw
+from zoomkern.functional.draws import Draw, call, check_draw, choose
 from zoomkern.images.resolve import resolve_images
-from zoomkern.ops import backends, gathering
+from zoomkern.ops import gathering
 from zoomkern.ops import patches as patches_op
 from zoomkern.reference import offsets as offsets_room
-from zoomkern.typing import PADDED_OFFSET, ImageBatch, SampledPatches, dtype_code
+from zoomkern.typing import PADDED_OFFSET, PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, SampledPatches, dtype_code
 
 PADDING_MODES = ("constant", "shift")
 DIVISORS = {torch.uint8: 255.0, torch.uint16: 65535.0}
@@ -59,7 +60,7 @@ def sample_patches(
         logits: ``[B, Gh, Gw]``, or ``[B, L]`` with ``locations``.
         num_samples: as for :func:`sample`.
         patch_size: ``(height, width)`` in output pixels, or one int.
-        locations: int64 ``[L, 2]`` or ``[B, L, 2]``, top-left ``(y, x)`` of each candidate patch, in pixels of the level.
+        locations: int64 ``[L, 2]`` or ``[B, L, 2]``, top-left ``(y, x)`` of each candidate, in pixels of the level.
         sampler: as for :func:`sample`; so are ``estimator``, ``mask``, ``temperature``, ``on_short``, ``max_samples``,
             ``seed``, ``generator`` and ``backend``.
         estimator: see ``sampler``.
@@ -111,14 +112,14 @@ def sample_patches(
     locations = _check_locations(locations, draw)
     conversion = _conversion(resolved, scale, shift, mean, std, fill)
     reading = _reading(resolved, patch_size, step, padding_mode, dtype, memory_format)
-    _check_out(out, (logits.shape[0], draw.num_samples, conversion.shape[1]), reading, logits.device)
-    *head, sampler, estimator, pad, grid = draw
-    logits, mask, draw_seed, counts, width = head
-    chosen = backends.choose(backend, logits.device)
-    drawn = (logits, mask, draw_seed, counts, locations, conversion, grid, width, sampler, estimator, pad)
-    return call(  # type: ignore[no-any-return]
-        patches_op.sample_patches, resolved, *drawn, checks.choice("align", align, offsets_room.ALIGNMENTS), reading, out, chosen
-    )
+    leading = (logits.shape[0], draw.num_samples, conversion.shape[1])
+    _check_result(out, leading, reading, resolved, logits.device, "logits")
+    checks.choice("align", align, offsets_room.ALIGNMENTS)
+    chosen = choose(backend, logits.device)
+    where = (draw.logits, draw.mask, draw.seed, draw.counts, locations, conversion, draw.grid)
+    rules = (draw.num_samples, draw.sampler, draw.estimator, draw.pad, align)
+    drawn: SampledPatches = call(patches_op.sample_patches, resolved, *where, *rules, reading, out, chosen)
+    return drawn
 
 
 def gather_patches(
@@ -182,8 +183,8 @@ def gather_patches(
     _check_batch(resolved, offsets.shape[0], offsets.device, "offsets")
     conversion = _conversion(resolved, scale, shift, mean, std, fill)
     reading = _reading(resolved, patch_size, step, padding_mode, dtype, memory_format)
-    _check_out(out, (*offsets.shape[:2], conversion.shape[1]), reading, offsets.device)
-    chosen = backends.choose(backend, offsets.device)
+    _check_result(out, (*offsets.shape[:2], conversion.shape[1]), reading, resolved, offsets.device, "offsets")
+    chosen = choose(backend, offsets.device)
     return gathering.gather_patches(resolved, offsets, conversion, reading, out, chosen)
 
 
@@ -219,9 +220,14 @@ def cell_offsets(
     rows, columns = checks.pair("grid", grid)
     if not isinstance(image_size, Tensor):
         image_size = torch.tensor([checks.pair("image_size", image_size)], device=index.device).expand(len(index), 2)
+    checks.tensor("image_size", image_size, "(height, width) or an int64 tensor [B, 2]")
     checks.dtype("image_size", image_size.dtype, (torch.int64,))
     checks.shape("image_size", image_size, (index.shape[0], 2), "[B, 2]")
+    checks.same_device("image_size", image_size, index.device, "index")
     if not torch.compiler.is_compiling() and index.numel():
+        least, most = int(image_size.min()), int(image_size.max())
+        if least < 1 or most > checks.MOST_PIXELS:
+            raise ValueError(f"image_size must be between 1 and {checks.MOST_PIXELS} pixels; got {least} to {most}.")
         low, high = int(index.min()), int(index.max())
         if low < -1 or high >= rows * columns:
             raise ValueError(f"index must be -1 or in [0, {rows * columns}); got {low} to {high}.")
@@ -235,7 +241,7 @@ def _check_batch(images: Tensor | Sequence[Tensor] | ImageBatch, batch: int, dev
     if count != batch:
         raise ValueError(f"images must be one for each of the {batch} rows of {name}; got {count}.")
     if isinstance(images, ImageBatch):
-        return checks.same_device("images", images.table, device)
+        return checks.same_device("images", images.table, device, name)
     for image in [images] if isinstance(images, Tensor) else images:
         if image.device != device:
             raise ValueError(f"images must be on {device}, like {name}; got {image.device}. Move {name} or the images.")
@@ -244,7 +250,7 @@ def _check_batch(images: Tensor | Sequence[Tensor] | ImageBatch, batch: int, dev
 def _check_locations(locations: Tensor | None, draw: Draw) -> Tensor | None:
     if locations is None:
         if draw.grid is None:
-            raise ValueError("locations must be given with logits [B, L]; got None. Pass [L, 2] (y, x), or a grid of logits.")
+            raise ValueError("locations must be given with logits [B, L]; got None. Pass [L, 2], or a grid of logits.")
         if 0 in draw.grid and draw.logits.shape[0] and not draw.pad:
             raise ValueError(f"logits must have cells; got a grid of {list(draw.grid)}.")
         return None
@@ -280,23 +286,60 @@ def _reading(
     step = checks.integer("step", step, 1)
     checks.choice("padding_mode", padding_mode, PADDING_MODES)
     checks.dtype("dtype", dtype, checks.FLOATS)
+    if not isinstance(memory_format, torch.memory_format):
+        raise TypeError(f"memory_format must be a torch.memory_format; got {type(memory_format).__name__}.")
     if memory_format not in (torch.contiguous_format, torch.channels_last):
         raise ValueError(f"memory_format must be torch.contiguous_format or torch.channels_last; got {memory_format}.")
     last = memory_format == torch.channels_last
     return gathering.Reading(height, width, step, padding_mode == "shift", dtype_code(dtype, "dtype"), last)
 
 
-def _check_out(
-    out: Tensor | None, leading: tuple[int, int, int], reading: gathering.Reading, device: torch.device
+def _check_result(
+    out: Tensor | None,
+    leading: tuple[int, int, int],
+    reading: gathering.Reading,
+    images: Tensor | Sequence[Tensor] | ImageBatch,
+    device: torch.device,
+    like: str,
 ) -> None:
+    """The patches must have an address, and ``out`` must suit them."""
+    wanted = (*leading, reading.height, reading.width)
+    bytes_wanted = math.prod(wanted) * PIXEL_DTYPES[reading.dtype].itemsize
+    if bytes_wanted > checks.MOST_BYTES:
+        size = (reading.height, reading.width)
+        raise ValueError(f"patch_size must make a result that fits in memory; got {size}, {bytes_wanted} bytes in all.")
     if out is None:
         return
     checks.tensor("out", out, "a tensor [B, N, C, Ph, Pw]")
-    checks.shape("out", out, (*leading, reading.height, reading.width), "[B, N, C, Ph, Pw]")
-    checks.same_device("out", out, device)
-    if dtype_code(out.dtype, "out") != reading.dtype:
+    checks.shape("out", out, wanted, "[B, N, C, Ph, Pw]")
+    checks.same_device("out", out, device, like)
+    if out.dtype != PIXEL_DTYPES[reading.dtype]:
         raise TypeError(f"out must have the type of dtype; got {out.dtype}. Pass dtype={out.dtype}.")
     if not reading.stored(out).is_contiguous():
-        raise ValueError("out must be contiguous in memory_format; got strides " f"{list(out.stride())}.")
+        cure = "Make it with torch.empty and the memory_format of the call"
+        raise ValueError(f"out must be contiguous in memory_format; got strides {list(out.stride())}. {cure}.")
     if out.requires_grad:
         raise ValueError("out must not require a gradient; got one that does. Pass out.detach().")
+    tensors, table = gathering.operands(images)
+    if gathering.track(tensors):
+        raise ValueError("out carries no gradient to images; got images that require one. Detach them or drop out.")
+    if not torch.compiler.is_compiling() and _overlap(out, tensors, table):
+        raise ValueError("out must not share memory with images; got one that does. Pass a tensor of its own.")
+
+
+def _overlap(out: Tensor, images: list[Tensor], table: Tensor | None) -> bool:
+    """Whether ``out``, which is contiguous, lies between the first and the last pixel of an image."""
+    start = out.data_ptr()
+    stop = start + out.numel() * out.itemsize
+    for image in images:
+        last = sum((size - 1) * stride for size, stride in zip(image.shape, image.stride(), strict=True))
+        if image.numel() and image.data_ptr() < stop and start < image.data_ptr() + (last + 1) * image.itemsize:
+            return True
+    if table is None or table.device.type != "cpu":
+        return False
+    column = TABLE_COLUMNS.index
+    sizes, strides = (table[:, column(name) : column(name) + 3] for name in ("channels", "stride_c"))
+    width = torch.tensor([kind.itemsize for kind in PIXEL_DTYPES])[table[:, column("dtype")]]
+    first = table[:, column("pointer")]
+    end = first + (((sizes - 1) * strides).sum(1) + 1) * width
+    return bool(((first < stop) & (start < end)).any())

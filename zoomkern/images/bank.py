@@ -126,6 +126,8 @@ def _member(image: Tensor | PinnedImage, name: str) -> Tensor:
         )
     if tensor.ndim != 3:
         raise ValueError(f"{name} must be [C, H, W]; got shape {tuple(tensor.shape)}. Add or index a dimension.")
+    if tensor.numel() == 0:
+        raise ValueError(f"{name} must hold at least one pixel; got shape {tuple(tensor.shape)}. Leave it out.")
     if tensor.requires_grad:
         raise ValueError(
             f"{name} must not require a gradient, which a table cannot carry. Use image.detach(), or a list."

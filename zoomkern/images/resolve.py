@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoomkern import checks
 from zoomkern.images.pinned import PinnedImage
 from zoomkern.images.pyramid import Pyramid
 from zoomkern.typing import PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, dtype_code
@@ -35,16 +37,22 @@ def resolve_images(
         if images.ndim != 4:
             cure = "For one image pass images[None]" if images.ndim == 3 else "Reshape it, or pass a list of [C, H, W]"
             raise ValueError(f"images must be [B, C, H, W]; got shape {tuple(images.shape)}. {cure}.")
-        if images.dtype not in PIXEL_DTYPES:
-            dtype_code(images.dtype, "images")
+        _check_pixels(images, "images")
         return images
     if isinstance(images, ImageBatch):
         _check_no_level(level, "images", "an ImageBatch")
         columns = len(TABLE_COLUMNS)
+        if not isinstance(images.table, Tensor) or not isinstance(images.ids, Tensor) or not images.images:
+            raise TypeError("images must be a batch of an ImageBank; got an ImageBatch without tensors. Use bank[ids].")
         if images.table.dtype != torch.int64 or images.table.ndim != 2 or images.table.shape[1] != columns:
             raise ValueError(
                 f"images.table must be int64 [B, {columns}]; got {images.table.dtype} {tuple(images.table.shape)}. "
                 "Make the batch with bank[ids]."
+            )
+        if images.ids.dtype != torch.int64 or images.ids.shape != images.table.shape[:1]:
+            raise ValueError(
+                f"images.ids must be int64 [{images.table.shape[0]}], one for each row of images.table; "
+                f"got {images.ids.dtype} {tuple(images.ids.shape)}. Make the batch with bank[ids]."
             )
         return images
     if isinstance(images, (PinnedImage, Pyramid)):
@@ -67,14 +75,14 @@ def resolve_images(
 def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:
     if isinstance(image, Pyramid):
         wanted = 0 if level is None else level
-        if isinstance(wanted, bool) or not isinstance(wanted, int):
+        if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral):
             raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
         if not 0 <= wanted < image.level_count:
             sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(image.level_dimensions))
             raise ValueError(
                 f"level must be from 0 to {image.level_count - 1} for {name}; got {level}. There are {sizes}."
             )
-        return image[wanted]
+        return image[int(wanted)]
     tensor = image.tensor if isinstance(image, PinnedImage) else image
     if not isinstance(tensor, Tensor):
         raise TypeError(
@@ -89,9 +97,17 @@ def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:
             else "Add the channels with image[None]"
         )
         raise ValueError(f"{name} must be [C, H, W]; got shape {tuple(tensor.shape)}. {cure}.")
-    if tensor.dtype not in PIXEL_DTYPES:
-        dtype_code(tensor.dtype, name)
+    _check_pixels(tensor, name)
     return tensor
+
+
+def _check_pixels(image: Tensor, name: str) -> None:
+    """``[B, C, H, W]`` or ``[C, H, W]`` must be dense, of a pixel type, and not empty; a batch may be."""
+    checks.dense(name, image)
+    if image.dtype not in PIXEL_DTYPES:
+        dtype_code(image.dtype, name)
+    if 0 in image.shape[-3:] and (image.ndim == 3 or image.shape[0] > 0):
+        raise ValueError(f"{name} must hold at least one pixel; got shape {tuple(image.shape)}. Leave it out.")
 
 
 def _check_no_level(level: int | None, name: str, what: str) -> None:

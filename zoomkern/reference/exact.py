@@ -50,7 +50,7 @@ def _horner(coefficients: list[float], x: Tensor) -> Tensor:
 def exp(x: Tensor) -> Tensor:
     """``exp(x)`` for float64 ``x <= 0``; 0 below :data:`EXP_MIN`."""
     clamped = x.clamp(min=EXP_MIN)
-    n = torch.floor(clamped * LOG2E + 0.5)
+    n = torch.round(clamped * LOG2E)
     r = (clamped - n * LN2_HIGH) - n * LN2_LOW
     power = ((n.to(torch.int64) + 1023) << 52).view(torch.float64)
     return torch.where(x < EXP_MIN, 0.0, _horner(EXP, r) * power)

@@ -1,6 +1,6 @@
 """Integer fixed-point masses of a softmax: sums that come out the same in any order.
 
-A mass is ``floor(exp(logit - maximum) * 2^bits)``, at least 1 for an item that may be drawn, with as many bits as keep
+A mass is ``round(exp(logit - maximum) * 2^bits)``, at least 1 for an item that may be drawn, with as many bits as keep
 the sum of ``L`` of them below 2^62.
 """
 
@@ -30,7 +30,7 @@ def fixed_point(scores: Tensor) -> Tensor:
     """``[L]`` int64 masses of one row of float64 scores, 0 where the score is -inf."""
     items = scores.shape[-1]
     bits = min(MOST_BITS, SUM_BITS - max(items - 1, 1).bit_length())
-    mass = torch.floor(exact.exp(scores - scores.max()) * 2.0**bits).to(torch.int64).clamp(min=1)
+    mass = torch.round(exact.exp(scores - scores.max()) * 2.0**bits).to(torch.int64).clamp(min=1)
     return torch.where(scores == -torch.inf, 0, mass)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,17 +61,29 @@ def save_attention(
         raise ImportError("save_attention needs matplotlib: pip install 'zoomkern[demo]'") from error
     height, width = image_size
     number = patches.shape[0]
-    columns = max(min(number, _TILES_PER_ROW), 1)
-    rows = -(-number // columns)
+    rows = -(-number // _TILES_PER_ROW)
+    columns = -(-number // rows) if rows else 1  # rows of equal length
     panel = min(max((_WIDTH / 2 - 0.5) * height / width, 2.5), 9.0)
-    tile = (_WIDTH - 0.6) / max(columns, 5)
+    tile = (_WIDTH - 0.6) / max(columns, 7)
     tile_height = min(tile * patches.shape[2] / patches.shape[3], 2 * tile) + 0.42
-    head, foot = 1.25, 0.25
-    total = head + panel + 0.75 + rows * tile_height + foot
+    head, foot = 1.42, 0.25
+    total = head + panel + 0.15 + rows * tile_height + foot
     figure = Figure(figsize=(_WIDTH, total), facecolor=_PAPER)
     FigureCanvasAgg(figure)
-    figure.text(0.5, 1 - 0.48 / total, title, color=_INK, size=21, weight="bold", ha="center", va="center")
-    figure.text(0.5, 1 - 0.86 / total, subtitle, color=_FAINT, size=12.5, ha="center", va="center")
+    figure.text(
+        0.5,
+        1 - 0.48 / total,
+        _printable(title),
+        color=_INK,
+        size=21,
+        weight="bold",
+        ha="center",
+        va="center",
+        parse_math=False,
+    )
+    figure.text(
+        0.5, 1 - 0.86 / total, _printable(subtitle), color=_FAINT, size=12.5, ha="center", va="center", parse_math=False
+    )
 
     picture = _as_picture(overview)
     bottom, share = (total - head - panel) / total, panel / total
@@ -78,9 +91,9 @@ def save_attention(
     left = _panel(figure, (0.018, bottom, 0.475, share), f"{height} × {width} pixels, and the patches that were read")
     left.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
     _draw_boxes(left, offsets, (patches.shape[2], patches.shape[3]), max(height, width))
-    right = _panel(figure, (0.507, bottom, 0.475, share), "attention, share of one cell")
+    right = _panel(figure, (0.507, bottom, 0.475, share), "attention, probability of a cell")
     right.imshow(picture * 0.45, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
-    _draw_heat(figure, right, attention, extent, 1 - (head - 0.06) / total, 0.1 / total)
+    _draw_heat(figure, right, attention, extent, (0.822, 1 - (head - 0.1) / total, 0.145, 0.09 / total))
     if objects is not None:
         _draw_objects(right, objects, max(height, width))
     for axes in (left, right):
@@ -94,19 +107,21 @@ def save_attention(
         top = (foot + (rows - row) * tile_height) / total
         box = (start + 0.003, top - tile_height / total, tile / _WIDTH - 0.006, (tile_height - 0.42) / total)
         label = f"{place + 1}    {_percent(float(probabilities[place]))}"
-        axes = _panel(figure, box, label, size=11.5)
+        axes = _panel(figure, box, label, size=11.5, loc="center")
         axes.imshow(_as_picture(patches[place]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         for spine in axes.spines.values():
             spine.set(visible=True, color=_ACCENT, linewidth=1.2)
     _write(figure, Path(path))
 
 
-def _panel(figure: Figure, box: tuple[float, float, float, float], title: str, size: float = 12.5) -> Any:
+def _panel(
+    figure: Figure, box: tuple[float, float, float, float], title: str, size: float = 12.5, loc: Any = "left"
+) -> Any:
     """Axes without ticks at ``(left, bottom, width, height)`` of the figure."""
     axes = figure.add_axes(box, facecolor=_PAPER)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(title, color=_INK, size=size, pad=7)
+    axes.set_title(title, color=_INK, size=size, pad=7, loc=loc)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
@@ -117,7 +132,7 @@ def _draw_boxes(axes: Any, offsets: Tensor, patch_size: tuple[int, int], side: i
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=3, foreground=_PAPER)]
+    halo: list[Any] = [withStroke(linewidth=3, foreground=_PAPER)]
     for place, (y, x) in enumerate(offsets.tolist()):
         box = Rectangle((x, y), patch_size[1], patch_size[0], fill=False, edgecolor=_ACCENT, linewidth=1.6)
         box.set_path_effects(halo)
@@ -132,20 +147,19 @@ def _draw_heat(
     axes: Any,
     attention: Tensor,
     extent: tuple[int, int, int, int],
-    bar_bottom: float,
-    bar_height: float,
+    place: tuple[float, float, float, float],
 ) -> None:
     """Lay attention over the image, transparent where there is none, with a bar that gives its scale."""
     from matplotlib.colors import PowerNorm
     from matplotlib.ticker import FuncFormatter
 
     values = attention.detach().double().cpu().numpy()
-    norm = PowerNorm(0.5, vmin=0.0, vmax=max(float(values.max(initial=0.0)), 1e-12))
-    opacity = np.clip(np.asarray(norm(values), dtype=float) * 1.4, 0, 1)
+    highest = max(float(values.max(initial=0.0)), 1e-12)
+    norm = PowerNorm(0.5, vmin=0.0, vmax=highest)
+    opacity = np.clip(np.asarray(norm(values), dtype=float) * 1.4, 0, 0.85)
     heat = axes.imshow(values, cmap="inferno", norm=norm, alpha=opacity, extent=extent, interpolation="nearest")
-    heat_bar = figure.add_axes((0.80, bar_bottom, 0.16, bar_height))
-    bar = figure.colorbar(_opaque(heat), cax=heat_bar, orientation="horizontal")
-    bar.set_ticks([0.0, norm.vmax / 4, norm.vmax])
+    bar = figure.colorbar(_opaque(heat), cax=figure.add_axes(place), orientation="horizontal")
+    bar.set_ticks([0.0, highest / 4, highest])
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
     bar.ax.tick_params(colors=_FAINT, labelsize=9, length=2, pad=1, labeltop=True, labelbottom=False)
     bar.outline.set_visible(False)
@@ -166,6 +180,11 @@ def _draw_objects(axes: Any, objects: Tensor, side: int) -> None:
         radius = max(0.75 * max(x1 - x0, y1 - y0), 0.014 * side)
         centre = ((x0 + x1) / 2, (y0 + y1) / 2)
         axes.add_patch(Circle(centre, radius, fill=False, edgecolor=_INK, linewidth=1.1, linestyle=(0, (2, 2))))
+
+
+def _printable(text: str) -> str:
+    """A text without what no font can show: control characters and halves of surrogate pairs."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _percent(value: float) -> str:
@@ -191,7 +210,8 @@ def _write(figure: Figure, path: Path) -> None:
     """Write beside the file, then rename."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(beside, "xb") as file:
+        with open(beside, "xb") as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a title in a script the font lacks
             figure.savefig(file, format="png", dpi=110, facecolor=figure.get_facecolor())
             file.flush()
             os.fsync(file.fileno())

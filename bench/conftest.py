@@ -1,0 +1,124 @@
+"""Options, shared workloads, and the writer of ``bench/results/<suite>--<device>.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import floor, machine, timing, workloads
+
+SCHEMA = 1
+_written: pytest.StashKey[dict[str, list[dict[str, Any]]]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("zoomkern benches")
+    group.addoption("--bench-seconds", type=float, default=8.0, help="time for a row, its rivals included")
+    group.addoption("--bench-threads", type=int, default=2, help="torch threads")
+    group.addoption("--bench-results", type=Path, help="folder of the result files; nothing is written without it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_written] = {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.config.getoption("--bench-threads"))
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def speeds(_threads: None) -> dict[str, float]:
+    """Measured bytes per second of copying and filling."""
+    return floor.bandwidths()
+
+
+@pytest.fixture(scope="session")
+def origin() -> dict[str, Any]:
+    commit, dirty = machine.commit()
+    return {"commit": commit, "dirty": dirty, "machine": machine.describe()}
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[torch.Tensor]:
+    """Four images of 8192 x 8192 pixels of three bytes."""
+    return workloads.pictures(4, 8192)
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest, origin: dict[str, Any]) -> Callable[..., None]:
+    """Keeps one row for the result file."""
+
+    def keep_row(name: str, work: str, against: list[dict[str, Any]], **fields: Any) -> None:
+        empty = {"time": None, "bytes_moved": None, "share": None, "peak_bytes": None}
+        row = {"name": name, "work": work, **empty, **fields, "against": against}
+        row.update(threads=torch.get_num_threads(), **origin)
+        suite = request.path.stem.removeprefix("bench_")
+        request.config.stash[_written].setdefault(suite, []).append(row)
+
+    return keep_row
+
+
+@pytest.fixture
+def record(
+    request: pytest.FixtureRequest, benchmark: Any, keep: Callable[..., None], speeds: dict[str, float]
+) -> Callable[..., None]:
+    """Times ours against its rivals by turns and keeps the row."""
+
+    def record_row(
+        name: str,
+        work: str,
+        ours: Callable[[], Any],
+        rivals: Sequence[timing.Rival],
+        *,
+        bytes_moved: int,
+        share_of: str = "copy",
+    ) -> None:
+        present = [rival for rival in rivals if rival.run is not None]
+        times = timing.race(benchmark, ours, present, request.config.getoption("--bench-seconds"))
+        if times is None:
+            return
+        mine, *theirs = map(timing.summary, times)
+        found = {rival.name: summary for rival, summary in zip(present, theirs, strict=True)}
+        against = []
+        for rival in rivals:
+            summary = found.get(rival.name)
+            ratio = summary["median"] / mine["median"] if summary else None
+            entry = {"name": rival.name, "time": summary, "ratio": ratio, "goal": rival.goal}
+            against.append({**entry, "peak_bytes": None, "missing": rival.missing})
+        share = {"of": share_of, "speed": speeds[share_of]}
+        share["value"] = bytes_moved / mine["median"] / speeds[share_of]
+        keep(name, work, against, time=mine, bytes_moved=bytes_moved, share=share)
+        benchmark.extra_info["ratios"] = {entry["name"]: entry["ratio"] for entry in against}
+
+    return record_row
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = session.config.getoption("--bench-results")
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for suite, rows in session.config.stash[_written].items():
+        write(folder / f"{suite}--cpu.json", suite, rows)
+
+
+def write(path: Path, suite: str, rows: list[dict[str, Any]]) -> None:
+    """Replaces rows of the same name and keeps the others, each with its own commit and machine."""
+    fresh = {row["name"]: row for row in rows}
+    old = json.loads(path.read_text())["rows"] if path.is_file() else []
+    merged = {row["name"]: row for row in old} | fresh
+    document = {"schema": SCHEMA, "suite": suite, "device": "cpu", "rows": list(merged.values())}
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(document, indent=1) + "\n")
+    os.replace(beside, path)

@@ -1,0 +1,110 @@
+"""The figures of ``docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from bench.report import FLOORS, figures_of
+
+COLOURS = ("#0b6e99", "#d9822b", "#6b4c9a", "#888888")
+ITEMS = {"L1e4": 1e4, "L1e6": 1e6, "L1e7": 1e7}
+
+
+def draw(documents: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Writes one figure of ratios per suite, and for sampling one of time over the number of items."""
+    folder.mkdir(exist_ok=True)
+    for document in documents:
+        ratios, *items = figures_of(document)
+        save(draw_ratios(document), folder / f"{ratios}.png")
+        if items:
+            save(draw_items(document), folder / f"{items[0]}.png")
+
+
+def draw_ratios(document: dict[str, Any]) -> Figure:
+    """A dot per rival and row, a tick where a goal is."""
+    rows = document["rows"][::-1]
+    figure = Figure(figsize=(8, 1.4 + 0.42 * len(rows)))
+    axes = figure.add_subplot()
+    names = list(dict.fromkeys(e["name"] for r in rows[::-1] for e in r["against"] if e["ratio"] is not None))
+    rivals = [name for name in names if name not in FLOORS]
+    for name in names:
+        points = [(e, y) for y, r in enumerate(rows) for e in r["against"] if e["name"] == name and e["ratio"]]
+        floor = name in FLOORS
+        colour = COLOURS[-1] if floor else COLOURS[rivals.index(name) % (len(COLOURS) - 1)]
+        marker = "|" if floor else "osD^v"[rivals.index(name) // (len(COLOURS) - 1)]
+        axes.plot(
+            [e["ratio"] for e, _ in points],
+            [y for _, y in points],
+            marker,
+            color=colour,
+            ms=12 if floor else 7,
+            mew=2 if floor else 0,
+            label=name,
+        )
+        goals = [(e["goal"], y) for e, y in points if e["goal"] is not None]
+        for goal, y in goals:
+            axes.plot([goal, goal], [y - 0.32, y + 0.32], color=colour, lw=1.2, ls=(0, (2, 1)))
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}x"))
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    kind = "bytes" if rows[0]["time"] is None else "time"
+    axes.set_xlabel(f"their {kind} / zoomkern's: right of 1x zoomkern is better; dashed: the goal")
+    finish(figure, axes)
+    return figure
+
+
+def draw_items(document: dict[str, Any]) -> Figure:
+    """Time of one draw over the number of items."""
+    figure = Figure(figsize=(7, 4.2))
+    axes = figure.add_subplot()
+    lines: dict[str, list[tuple[float, dict[str, float]]]] = {}
+    for row in document["rows"]:
+        sampler, _, tag = row["name"].partition("-")
+        if tag not in ITEMS or sampler == "backward":
+            continue
+        lines.setdefault(f"zoomkern {sampler}", []).append((ITEMS[tag], row["time"]))
+        if sampler == "gumbel":
+            for entry in row["against"]:
+                lines.setdefault(entry["name"], []).append((ITEMS[tag], entry["time"]))
+    for name, points in lines.items():
+        ours = name.startswith("zoomkern")
+        main = name == "zoomkern gumbel"
+        colour = COLOURS[0] if ours else COLOURS[1] if "multinomial" in name else COLOURS[2]
+        label = "topk of logits + Gumbel" if name == "strongest expression" else name
+        x, times = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+        axes.plot(
+            x,
+            [t["median"] * 1e3 for t in times],
+            marker="o",
+            ms=5,
+            color=colour,
+            lw=2 if main or not ours else 1,
+            ls="-" if main or not ours else {"threshold": "--", "replacement": ":", "topk": "-."}[name.split()[1]],
+            label=label,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("items L (B = 1, N = 64)")
+    axes.set_ylabel("milliseconds per draw, median")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    finish(figure, axes)
+    return figure
+
+
+def finish(figure: Figure, axes: Axes) -> None:
+    axes.grid(alpha=0.25, which="major")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})

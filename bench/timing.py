@@ -1,0 +1,104 @@
+"""The clock: candidates take turns, so that a drift of the machine meets all of them alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from statistics import median, quantiles
+from typing import Any, NamedTuple
+
+import torch
+
+BLOCK_SECONDS = 2e-3  # calls shorter than this are timed several at a time
+ROUNDS = (7, 60)
+
+
+class Rival(NamedTuple):
+    """What ours is compared with.
+
+    Args:
+        name: as the tables call it.
+        run: one call; None where it cannot run here, and then ``missing`` says why.
+        goal: the ratio (its time over ours) that is asked for.
+        threads: torch threads for its calls, if not those of the session.
+        missing: why it cannot run.
+    """
+
+    name: str
+    run: Callable[[], Any] | None
+    goal: float | None = None
+    threads: int | None = None
+    missing: str | None = None
+
+
+def race(benchmark: Any, ours: Callable[[], Any], rivals: Sequence[Rival], seconds: float) -> list[list[float]] | None:
+    """Seconds per call, a list per candidate, ours first; None with ``--benchmark-disable``.
+
+    Each round times every rival and then ours, pytest-benchmark holding the clock for ours. Results are freed inside
+    the timed region.
+    """
+    once = _once(ours)
+    calls = max(1, min(200, math.ceil(BLOCK_SECONDS / once)))
+    cost = calls * (once + sum(_with_threads(rival, lambda r=rival: _once(r.run)) for rival in rivals))
+    rounds = max(ROUNDS[0], min(ROUNDS[1], int(seconds / cost)))
+    times: list[list[float]] = [[] for _ in rivals]
+
+    def rivals_first() -> None:
+        for rival, durations in zip(rivals, times, strict=True):
+            durations.append(_with_threads(rival, lambda r=rival: _block(r.run, calls)))
+        if any(rival.threads for rival in rivals):
+            ours()  # wakes the threads again
+
+    benchmark.pedantic(_repeat, args=(ours, calls), setup=rivals_first, rounds=rounds, iterations=1)
+    if benchmark.stats is None:
+        return None
+    benchmark.extra_info["calls_per_round"] = calls
+    return [[duration / calls for duration in durations] for durations in (benchmark.stats.stats.data, *times)]
+
+
+def summary(durations: Sequence[float]) -> dict[str, float | int]:
+    """Median and the 20th and 80th percentile, in seconds."""
+    low, *_, high = quantiles(durations, n=5, method="inclusive")
+    return {"median": median(durations), "p20": low, "p80": high, "rounds": len(durations)}
+
+
+def measure(run: Callable[[], Any], rounds: int = 9) -> float:
+    """Median seconds of a call, after a warm-up."""
+    run()
+    return median(_block(run, 1) for _ in range(rounds))
+
+
+def _once(run: Callable[[], Any]) -> float:
+    run()
+    return min(_block(run, 1) for _ in range(2))
+
+
+def _repeat(run: Callable[[], Any], calls: int) -> None:
+    for _ in range(calls):
+        run()
+
+
+def _block(run: Callable[[], Any], calls: int) -> float:
+    start = time.perf_counter()
+    _repeat(run, calls)
+    synchronize()
+    return time.perf_counter() - start
+
+
+def synchronize() -> None:
+    """Waits for the device; the CPU's ops return when they are done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _with_threads(rival: Rival, timed: Callable[[], float]) -> float:
+    if rival.threads is None:
+        return timed()
+    before = torch.get_num_threads()
+    torch.set_num_threads(rival.threads)
+    try:
+        rival.run()
+        return timed()
+    finally:
+        torch.set_num_threads(before)

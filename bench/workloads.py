@@ -1,0 +1,42 @@
+"""What is measured: images, attention maps, places. One definition for every suite."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BLOCK = 1 << 24
+T = TypeVar("T")
+
+
+def pictures(count: int, size: int) -> list[Tensor]:
+    """``[3, size, size]`` uint8 views of HWC memory, filled with random blocks."""
+    block = torch.randint(0, 256, (min(BLOCK, size * size * 3),), dtype=torch.uint8)
+    images = []
+    for _ in range(count):
+        pixels = torch.empty(size * size * 3, dtype=torch.uint8)
+        for part in pixels.split(len(block)):
+            part.copy_(block[: len(part)])
+        images.append(pixels.view(size, size, 3).permute(2, 0, 1))
+    return images
+
+
+def attention(*shape: int) -> Tensor:
+    """Logits of a diffuse attention, so that the patches lie all over the image."""
+    return torch.randn(shape)
+
+
+def places(count: int, draws: int, size: int, patch: int) -> Tensor:
+    """Random offsets ``[count, draws, 2]`` of patches inside an image."""
+    return torch.randint(0, size - patch + 1, (count, draws, 2))
+
+
+def rotate(inputs: Sequence[T]) -> Callable[[], T]:
+    """The next of the inputs at each call, so that no call finds the pixels of the last in its cache."""
+    turning = itertools.cycle(inputs)
+    return lambda: next(turning)

@@ -1,0 +1,64 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+from zoomkern.ops import backends
+
+# The same examples on every run; `--hypothesis-profile=default` searches for others.
+settings.register_profile("zoomkern", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("zoomkern")
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every backend that can serve host memory; what is not built is skipped, and says why."""
+    on, reason = backends.explain()[request.param]
+    if not on:
+        pytest.skip(reason)
+    return request.param
+
+
+@pytest.fixture
+def native() -> str:
+    """The compiled CPU backend, for what would take the reference minutes."""
+    on, reason = backends.explain()["cpu"]
+    if not on:
+        pytest.skip(reason)
+    return "cpu"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def _poisoned(create: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
+        result = create(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            return result
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.split(".")[0] == "zoomkern" and (result.is_floating_point() or result.is_complex()):
+            with torch.no_grad():
+                result.fill_(torch.nan)
+        return result
+
+    return poisoned
+
+
+@pytest.fixture(autouse=True)
+def _poison_uninitialised_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Floating-point memory that zoomkern's Python code leaves unwritten reads as NaN."""
+    for name in ("empty", "empty_like", "empty_strided"):
+        monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
+    for name in ("new_empty", "new_empty_strided"):
+        monkeypatch.setattr(torch.Tensor, name, _poisoned(getattr(torch.Tensor, name)))
+    yield

@@ -1,0 +1,76 @@
+"""The running-mean baseline."""
+
+import pytest
+import torch
+
+import zoomkern
+from zoomkern.nn import RunningMeanBaseline
+
+
+def test_it_hands_out_the_mean_of_the_steps_before_this_one():
+    baseline = RunningMeanBaseline(2, momentum=0.1)
+    steps = torch.rand(5, 3, 2)
+    for number, pooled in enumerate(steps):
+        expected = steps[:number].mean((0, 1)) if number else torch.zeros(2)
+        torch.testing.assert_close(baseline(), expected)
+        baseline.update(pooled)
+
+
+def test_later_it_forgets_exponentially():
+    baseline = RunningMeanBaseline(1, momentum=0.5)
+    for value in (4.0, 8.0, 0.0):
+        baseline.update(torch.full((2, 1), value))
+    torch.testing.assert_close(baseline(), torch.tensor([3.0]))  # ((4 + 8) / 2 + 0) / 2
+
+
+def test_an_update_leaves_what_was_handed_out_alone():
+    baseline = RunningMeanBaseline(3)
+    held = baseline()
+    baseline.update(torch.ones(2, 3))
+    assert torch.equal(held, torch.zeros(3))
+
+
+@pytest.mark.parametrize("case", ["evaluation", "empty batch"])
+def test_nothing_is_learnt_in_evaluation_or_from_nothing(case):
+    baseline = RunningMeanBaseline(3)
+    baseline.update(torch.ones(2, 3))
+    baseline.train(case != "evaluation")
+    baseline.update(torch.full((2 if case == "evaluation" else 0, 3), 9.0))
+    assert torch.equal(baseline(), torch.ones(3))
+
+
+def test_it_keeps_no_graph():
+    baseline = RunningMeanBaseline(3)
+    baseline.update(torch.ones(2, 3, requires_grad=True))
+    assert not baseline().requires_grad
+
+
+def test_the_pooled_value_and_the_features_gradient_stay_and_the_attentions_gradient_gets_quieter():
+    torch.manual_seed(0)
+    logits = torch.randn(200, 12, dtype=torch.float64, requires_grad=True)
+    features = (torch.rand(12, 4, dtype=torch.float64) + 5).requires_grad_()  # a large common part
+    baseline = RunningMeanBaseline(4).double()
+    baseline.update(features.detach())
+    sample = zoomkern.sample(logits, 3, seed=1)
+    chosen = features[sample.index]
+    plain = zoomkern.expectation(chosen, sample)
+    quiet = zoomkern.expectation(chosen, sample, baseline=baseline())
+    torch.testing.assert_close(quiet, plain)
+    of_plain = torch.autograd.grad(plain.sum(), (logits, features), retain_graph=True)
+    of_quiet = torch.autograd.grad(quiet.sum(), (logits, features))
+    torch.testing.assert_close(of_quiet[1], of_plain[1])
+    assert of_quiet[0].square().mean() < 0.1 * of_plain[0].square().mean()
+
+
+def test_the_running_mean_is_saved_with_the_model():
+    baseline = RunningMeanBaseline(2)
+    baseline.update(torch.ones(1, 2))
+    again = RunningMeanBaseline(2)
+    again.load_state_dict(baseline.state_dict())
+    assert torch.equal(again(), torch.ones(2))
+
+
+@pytest.mark.parametrize("momentum", [0.0, -1.0, 1.5])
+def test_momentum_must_be_a_share(momentum):
+    with pytest.raises(ValueError, match="momentum"):
+        RunningMeanBaseline(2, momentum)

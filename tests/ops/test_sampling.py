@@ -1,0 +1,293 @@
+"""The compiled sampling op draws what the reference draws, bit for bit, whatever the threads and the SIMD level."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import zoomkern
+from zoomkern.ops import backends
+from zoomkern.reference.sampling import ESTIMATORS, SAMPLERS
+from zoomkern.typing import Sample
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+SIZES = (1, 2, 3, 5, 7, 13, 31, 64, 97, 251, 255, 256, 257, 509, 1009, 2048, 4093)
+CHUNK_SIZES = (16383, 16384, 16385, 40009)
+CASES_PER_TEST = 66
+
+samplers = pytest.mark.parametrize("sampler", SAMPLERS)
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+pytestmark = pytest.mark.usefixtures("native", "_restored")
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    """Threads and SIMD level as they were."""
+    threads = torch.get_num_threads()
+    level = torch.ops.zoomkern.simd_level() if backends.explain()["cpu"][0] else None
+    yield
+    torch.set_num_threads(threads)
+    if level:
+        torch.ops.zoomkern.set_simd_level(level)
+
+
+def levels() -> list[str]:
+    return str(torch.ops.zoomkern.cpu_features()).split()
+
+
+def draw(case: dict[str, Any], backend: str) -> Sample:
+    return zoomkern.sample(**case, backend=backend)
+
+
+def assert_close(given: Sample, wanted: Sample) -> None:
+    """log_prob and weight of the same draw, computed twice.
+
+    log_prob: both round a float64 value whose sum ran in another order, which moves the last place at most. weight: the
+    compiled code starts from the log_prob it returns, whose rounding is 2^-24 |log_prob| of the probability in float32
+    (2^-53 in float64), then come the rounding of the weight and, for Murthy, two quadratures cut at different ends,
+    each right to 1.3e-6 in the rule for float32 and 1e-12 in the one for float64.
+    """
+    assert given.log_prob.dtype == wanted.log_prob.dtype == given.weight.dtype == wanted.weight.dtype
+    single = wanted.weight.dtype == torch.float32
+    last = 2.0**-23 if single else 2.0**-52
+    log_prob, expected = given.log_prob.double(), wanted.log_prob.double()
+    assert bool(((log_prob - expected).abs() <= 1e-12 + (last if single else 4 * last) * expected.abs()).all())
+    relative = (3e-6 if single else 3e-12) + last * (1 + expected.abs())
+    weight, other = given.weight.double(), wanted.weight.double()
+    assert bool(((weight - other).abs() <= torch.finfo(torch.float32).tiny + relative * other.abs()).all())
+
+
+def assert_same_draw_everywhere(case: dict[str, Any]) -> None:
+    wanted = draw(case, "reference")
+    for level in levels():
+        torch.ops.zoomkern.set_simd_level(level)
+        threaded = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            given = draw(case, "cpu")
+            assert torch.equal(given.index, wanted.index), f"{level}, {threads} threads"
+            threaded.append(given)
+        assert torch.equal(threaded[0].log_prob, threaded[1].log_prob), level
+        assert torch.equal(threaded[0].weight, threaded[1].weight), level
+        assert_close(threaded[0], wanted)
+
+
+def random_case(pick: random.Random, sampler: str, dtype: torch.dtype) -> dict[str, Any]:
+    """Logits of any spread, with ties, masks, -inf, seeds, counts, grids and temperatures."""
+    generator = torch.Generator().manual_seed(pick.getrandbits(62))
+    rows = pick.choice((1, 1, 2, 3))
+    items = pick.choice(CHUNK_SIZES) if pick.random() < 0.06 else pick.choice(SIZES)
+    logits = torch.randn(rows, items, generator=generator, dtype=torch.float64)
+    logits = logits * pick.choice((0.0, 0.1, 1.0, 1.0, 5.0, 40.0, 300.0)) + pick.choice((0.0, 0.0, 3.0, -200.0))
+    if pick.random() < 0.25:
+        logits = logits.round()  # ties
+    case: dict[str, Any] = {"sampler": sampler}
+    if pick.random() < 0.25:
+        logits = logits.masked_fill(torch.rand(rows, items, generator=generator) < 0.3, -torch.inf)
+    if pick.random() < 0.4:
+        case["mask"] = torch.rand(rows, items, generator=generator) < pick.choice((0.1, 0.6, 0.95))
+    if pick.random() < 0.2:
+        case["temperature"] = pick.choice((0.3, 2.5))
+    case["on_short"] = "pad"
+    draws = pick.choice((1, 2, 3, 8, 17)) if pick.random() < 0.8 else pick.randint(1, min(items, 120))
+    if pick.random() < 0.25:
+        case["num_samples"] = torch.randint(0, draws + 1, (rows,), generator=generator)
+        case["max_samples"] = draws
+    else:
+        case["num_samples"] = draws
+    seed = pick.getrandbits(64) - (1 << 63)
+    case["seed"] = seed if pick.random() < 0.5 else torch.tensor([seed ^ (row << 20) for row in range(rows)])
+    # Murthy's quadrature is what makes the reference slow.
+    case["estimator"] = "desraj" if sampler == "gumbel" and pick.random() < 0.75 else None
+    logits = logits.to(dtype)
+    width = pick.choice([w for w in (1, 2, 3, 4, 7, 16, 113, 128) if items % w == 0])
+    if pick.random() < 0.5:
+        logits = logits.view(rows, items // width, width)
+        if "mask" in case:
+            case["mask"] = case["mask"].view(logits.shape)
+    elif pick.random() < 0.3:
+        logits = torch.cat([logits, logits], 1)[:, items:]  # not contiguous
+    return {"logits": logits, **case}
+
+
+@samplers
+@dtypes
+def test_random_cases(sampler: str, dtype: torch.dtype) -> None:
+    pick = random.Random(f"{sampler} {dtype}")
+    for number in range(CASES_PER_TEST):
+        case = random_case(pick, sampler, dtype)
+        try:
+            assert_same_draw_everywhere(case)
+        except AssertionError as error:
+            shapes = {k: list(v.shape) if isinstance(v, Tensor) and v.ndim else v for k, v in case.items()}
+            raise AssertionError(f"case {number}, {shapes}: {error}") from error
+
+
+def test_random_cases_are_more_than_a_thousand() -> None:
+    assert CASES_PER_TEST * len(SAMPLERS) * len(DTYPES) >= 1000
+
+
+@samplers
+@pytest.mark.parametrize("items", [16383, 16384, 16385, 32768, 65537, 262_147])
+def test_around_the_chunk_of_a_task(sampler: str, items: int) -> None:
+    logits = 2 * torch.randn(2, items)
+    estimator = "desraj" if sampler == "gumbel" else None
+    assert_same_draw_everywhere(
+        {"logits": logits, "num_samples": 33, "sampler": sampler, "estimator": estimator, "seed": items}
+    )
+
+
+@samplers
+def test_beyond_two_to_the_24_items(sampler: str) -> None:
+    """float32 indices and torch.multinomial end at 2^24."""
+    items = 2**24 + 3
+    logits = torch.randn(1, items)
+    logits[0, -3:] = 12.0  # so that the last items are among the drawn
+    case = {"logits": logits, "num_samples": 40, "sampler": sampler, "seed": 24}
+    if sampler == "gumbel":
+        case["estimator"] = "desraj"
+    wanted = draw(case, "reference")
+    assert int(wanted.index.max()) >= 2**24
+    given = draw(case, "cpu")
+    assert torch.equal(given.index, wanted.index)
+    assert_close(given, wanted)
+
+
+class TestPrefilter:
+    """The race rejects losers by a bound that is a guess; where the guess fails it must widen."""
+
+    @pytest.mark.parametrize("scale", [30.0, 60.0, 1000.0])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_peaked_rows_widen_the_bound(self, scale: float, seed: int) -> None:
+        logits = scale * torch.randn(2, 50_000, generator=torch.Generator().manual_seed(seed))
+        assert_same_draw_everywhere({"logits": logits, "num_samples": 20, "estimator": "desraj", "seed": seed})
+
+    def test_one_item_far_above_all_others(self) -> None:
+        logits = torch.randn(2, 50_000)
+        logits[0, 777], logits[1, 49_999] = 500.0, 80.0
+        assert_same_draw_everywhere({"logits": logits, "num_samples": 30, "estimator": "desraj", "seed": 5})
+
+    def test_steps_of_hundreds_between_few_items(self) -> None:
+        logits = torch.full((1, 20_000), -5000.0)
+        logits[0, ::1999] = torch.arange(11).float() * -400
+        assert_same_draw_everywhere({"logits": logits, "num_samples": 14, "estimator": "desraj", "seed": 6})
+
+    @samplers
+    @pytest.mark.parametrize("missing", [0, 1, 2, 100])
+    def test_draws_close_to_all_items(self, sampler: str, missing: int) -> None:
+        logits = 3 * torch.randn(1, 3000)
+        estimator = "desraj" if sampler == "gumbel" else None
+        assert_same_draw_everywhere(
+            {"logits": logits, "num_samples": 3000 - missing, "sampler": sampler, "estimator": estimator, "seed": 8}
+        )
+
+    def test_few_drawable_items_in_many(self) -> None:
+        mask = torch.zeros(1, 100_000, dtype=torch.bool)
+        mask[0, torch.randperm(100_000)[:60]] = True
+        for draws in (1, 59, 60):
+            assert_same_draw_everywhere(
+                {"logits": torch.randn(1, 100_000), "mask": mask, "num_samples": draws, "seed": 9, "estimator": "desraj"}
+            )
+
+    def test_equal_logits(self) -> None:
+        assert_same_draw_everywhere(
+            {"logits": torch.zeros(1, 70_001), "num_samples": 500, "seed": 10, "estimator": "desraj"}
+        )
+
+
+@samplers
+def test_a_batch_split_in_two_draws_what_the_whole_draws(sampler: str, backend: str) -> None:
+    logits, seeds = torch.randn(6, 40, 30), torch.randint(-(2**62), 2**62, (6,))
+    mask = torch.rand(6, 40, 30) < 0.8
+
+    def part(rows: slice) -> Sample:
+        return zoomkern.sample(
+            logits[rows], 12, sampler=sampler, mask=mask[rows], seed=seeds[rows], backend=backend
+        )
+
+    whole, split = part(slice(None)), [part(slice(0, 2)), part(slice(2, 6))]
+    for w, *parts in zip(whole, *split, strict=True):
+        assert torch.equal(w, torch.cat(parts))
+
+
+@pytest.mark.parametrize(("sampler", "estimator"), [(s, e) for s in SAMPLERS for e in ESTIMATORS[s]])
+@dtypes
+def test_weighing_a_given_draw_gives_what_drawing_gave(sampler: str, estimator: str, dtype: torch.dtype) -> None:
+    logits = (2 * torch.randn(3, 700)).to(dtype)
+    rules: dict[str, Any] = {"sampler": sampler, "estimator": estimator}
+    drawn = zoomkern.sample(logits, 25, seed=1, backend="cpu", **rules)
+    weighed = zoomkern.draw_weights(logits, drawn.index, backend="cpu", **rules)
+    assert all(torch.equal(a, b) for a, b in zip(drawn, weighed, strict=True))
+    assert_close(weighed, zoomkern.draw_weights(logits, drawn.index, backend="reference", **rules))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 6.0, 30.0])
+@pytest.mark.parametrize("draws", [1, 10, 100, 500])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_murthy_weights_of_many_draws(scale: float, draws: int, dtype: torch.dtype) -> None:
+    logits = scale * torch.randn(2, 2000, dtype=dtype)
+    given, wanted = (zoomkern.sample(logits, draws, seed=2, backend=b) for b in ("cpu", "reference"))
+    assert torch.equal(given.index, wanted.index)
+    assert_close(given, wanted)
+    assert torch.allclose(given.weight.double().sum(1), torch.ones(2).double(), atol=1e-5 if scale < 30 else 1e-4)
+
+
+@samplers
+def test_logits_far_from_zero_keep_their_log_prob(sampler: str) -> None:
+    """A common offset cancels before anything is rounded."""
+    logits = torch.randn(2, 300).mul(64).round() / 64
+    case: dict[str, Any] = {"num_samples": 9, "sampler": sampler, "seed": 3}
+    for offset in (0.0, 2.0**16, -(2.0**16)):
+        assert_same_draw_everywhere({"logits": logits + offset, **case})
+    assert_same_draw_everywhere({"logits": torch.full((2, 300), 2.0**100), **case})
+
+
+class TestGradient:
+    @pytest.mark.parametrize(("sampler", "estimator"), [(s, e) for s in SAMPLERS for e in ESTIMATORS[s]])
+    @pytest.mark.parametrize("items", [1, 37, 16385])
+    @dtypes
+    def test_towards_logits_is_that_of_the_reference(
+        self, sampler: str, estimator: str, items: int, dtype: torch.dtype
+    ) -> None:
+        draws = min(5, items)
+        base = (2 * torch.randn(2, items)).to(dtype)
+        mask = torch.rand(2, items) < 0.9
+        mask[:, :draws] = True
+        upstream = torch.randn(2, draws)
+        grads = []
+        for backend in ("cpu", "reference"):
+            logits = base.clone().requires_grad_()
+            drawn = zoomkern.sample(
+                logits, draws, sampler=sampler, estimator=estimator, mask=mask, seed=1, backend=backend
+            )
+            assert not drawn.weight.requires_grad
+            (drawn.log_prob * upstream).sum().backward()
+            assert logits.grad is not None
+            assert logits.grad.dtype == dtype
+            assert not logits.grad[~mask].any()
+            grads.append(logits.grad.double())
+        # A drawn item's gradient is rounded twice, each time to the precision of the logits.
+        precision = torch.finfo(dtype).eps if dtype != torch.float64 else 1e-12
+        size = upstream.abs().sum(1, keepdim=True).double()
+        assert bool(((grads[0] - grads[1]).abs() <= 2 * max(precision, 1e-12) * size).all())
+
+    def test_repeats_add_up(self, backend: str) -> None:
+        logits = torch.tensor([[5.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+        drawn = zoomkern.draw_weights(logits, torch.tensor([[0, 0, 1]]), sampler="replacement", backend=backend)
+        (drawn.log_prob * torch.tensor([[1.0, 2.0, 4.0]])).sum().backward()
+        p = logits.detach()[0].softmax(0)
+        wanted = torch.tensor([3.0, 4.0, 0.0]).double() - 7 * p
+        assert logits.grad is not None
+        assert torch.allclose(logits.grad[0], wanted, atol=1e-14)
+
+    def test_padding_has_no_gradient(self, backend: str) -> None:
+        logits = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+        drawn = zoomkern.sample(logits, 5, on_short="pad", seed=0, backend=backend)
+        drawn.log_prob[0, 3:].sum().backward()
+        assert logits.grad is not None
+        assert not logits.grad.any()
