@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.report import FLOORS, figures_of
 
@@ -52,6 +52,8 @@ def draw_ratios(document: dict[str, Any]) -> Figure:
             axes.plot([goal, goal], [y - 0.32, y + 0.32], color=colour, lw=1.2, ls=(0, (2, 1)))
     axes.axvline(1, color="black", lw=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}x"))
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -78,7 +80,6 @@ def draw_items(document: dict[str, Any]) -> Figure:
         ours = name.startswith("zoomkern")
         main = name == "zoomkern gumbel"
         colour = COLOURS[0] if ours else COLOURS[1] if "multinomial" in name else COLOURS[2]
-        label = "topk of logits + Gumbel" if name == "strongest expression" else name
         x, times = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         axes.plot(
             x,
@@ -88,7 +89,7 @@ def draw_items(document: dict[str, Any]) -> Figure:
             color=colour,
             lw=2 if main or not ours else 1,
             ls="-" if main or not ours else {"threshold": "--", "replacement": ":", "topk": "-."}[name.split()[1]],
-            label=label,
+            label=name,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -53,8 +53,8 @@ def reset_peak() -> bool:
 def call(who: str, images: list[torch.Tensor], logits: torch.Tensor, draws: int, patch: int, options: Any) -> Any:
     if who == "naive":
         return baselines.naive_pipeline(images, logits, draws, patch)
-    if who == "strongest":
-        return baselines.strongest_pipeline(images, logits, draws, patch)
+    if who == "race":
+        return baselines.race_pipeline(images, logits, draws, patch)
     return zoomkern.sample_patches(
         images, logits, draws, patch, mean=MEAN, std=STD, padding_mode="shift", backend=who, **options
     )
@@ -73,7 +73,7 @@ def peak(who: str, batch: int, size: int, grid: int, draws: int, patch: int, **o
 
 
 def resident(who: str, height: int, width: int, grid: int, draws: int, patch: int) -> dict[str, Any]:
-    """Bytes of a mapped sparse RGB file that one call brings into memory, with those of the pages that it must touch."""
+    """Bytes of a mapped sparse RGB file that one call brings into memory, and of the pages it must touch."""
     with tempfile.NamedTemporaryFile(suffix=".raw") as file:
         file.truncate(height * width * 3)
         shape = (height, width, 3)

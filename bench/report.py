@@ -161,10 +161,8 @@ def headline(documents: Sequence[dict[str, Any]]) -> str:
         for row in document["rows"]:
             for entry in row["against"]:
                 if entry["goal"] is not None:
-                    what = f"{document['suite']}: {row['work']}"
-                    lines.append(
-                        f"| {what} | {cost(row)} | {entry['name']}: {cost(entry)} | {ratio_of(entry)} | {goal_of(entry)} |"
-                    )
+                    what, theirs = f"{document['suite']}: {row['work']}", f"{entry['name']}: {cost(entry)}"
+                    lines.append(f"| {what} | {cost(row)} | {theirs} | {ratio_of(entry)} | {goal_of(entry)} |")
     return "\n".join([*lines, "", *origins(documents)])
 
 
@@ -186,11 +184,11 @@ def page(documents: Sequence[dict[str, Any]]) -> str:
     """docs/benchmarks.md."""
     parts = [
         "# Benchmarks",
-        "Made by `make bench` and `make report`; the rules are in [bench/README.md](../bench/README.md). Ratios are theirs "
-        "over ours, medians of calls that took turns in one process: above 1 zoomkern is faster or smaller, and a floor "
-        "is a bound that cannot pass 1 by much. `speed` is bytes moved per second as a share of the measured speed of "
-        "`fill` (a large tensor filled in place) or `copy` (read and written bytes counted); what fits a cache can pass "
-        "100 %. `+` behind a commit: the sources differed from it.",
+        "Made by `make bench` and `make report`; the rules are in [bench/README.md](../bench/README.md). Ratios are "
+        "theirs over ours, medians of calls that took turns in one process: above 1 zoomkern is faster or smaller; a "
+        "floor is what memory alone costs, so its ratio is the share of the possible. `speed` is bytes moved per time "
+        "as a share of the measured speed of `fill` (a large tensor filled in place) or `copy` (read and written bytes "
+        "counted); what fits a cache can pass 100 %. `+` behind a commit: the sources differed from it.",
         *origins(documents),
     ]
     for document in documents:

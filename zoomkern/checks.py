@@ -112,8 +112,8 @@ def dtype(name: str, value: Any, allowed: Sequence[torch.dtype]) -> None:
 def channel_values(name: str, value: Any, channels: int) -> tuple[float, ...]:
     """One finite float per channel, from a number, a sequence, an array or a tensor."""
     if isinstance(value, Tensor):
-        tensor(name, value, "numbers")
-    if hasattr(value, "tolist"):
+        value = tensor(name, value, "numbers").tolist()
+    elif not _is_number(value) and hasattr(value, "tolist"):
         value = value.tolist()
     if _is_number(value):
         value = (value,) * channels

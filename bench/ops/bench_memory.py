@@ -32,7 +32,7 @@ def test_peak(benchmark, keep, case):
     settings = {**COMMON, **PEAKS[case]}
     ours = benchmark.pedantic(probe.measure, args=("peak",), kwargs={"who": "cpu", **settings}, rounds=1)
     settings.pop("sampler", None)
-    rivals = {who: probe.measure("peak", who=who, **settings) for who in ("naive", "strongest")}
+    rivals = {who: probe.measure("peak", who=who, **settings) for who in ("naive", "race")}
     if not ours["reset"]:
         pytest.skip("the kernel does not let a process reset its peak")
     side, grid = settings["size"], settings["grid"]
@@ -42,7 +42,7 @@ def test_peak(benchmark, keep, case):
         "128 x 128 float32",
         [
             entry("naive pipeline", rivals["naive"]["peak"], ours["peak"]),
-            entry("strongest expression", rivals["strongest"]["peak"], ours["peak"]),
+            entry("Gumbel topk, slices in place", rivals["race"]["peak"], ours["peak"]),
             entry("the output alone", ours["output"], ours["peak"]),
         ],
         peak_bytes=ours["peak"],
@@ -53,10 +53,8 @@ def test_memory_map(benchmark, keep):
     ours = benchmark.pedantic(probe.measure, args=("resident",), kwargs={"who": "cpu", **MAP}, rounds=1)
     naive = probe.measure("resident", who="naive", **MAP)
     pixels = MAP["height"] * MAP["width"]
-    work = (
-        f"{pixels / 1e9:.1f} gigapixels in a file of {pixels * 3 / 1e9:.1f} GB, N = 64, 128 x 128: bytes of the file "
-    )
-    for name, what in (("mapped", "mapped"), ("cached", "read")):
+    work = f"{pixels / 1e9:.1f} gigapixels in a file of {pixels * 3 / 1e9:.1f} GB, N = 64, 128 x 128, bytes "
+    for name, what in (("mapped", "mapped"), ("cached", "read from the file")):
         keep(
             f"map-{name}",
             work + what,

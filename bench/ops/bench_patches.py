@@ -32,6 +32,7 @@ def test_patches(record, pictures, fresh):
     drawn = ours()
     at = baselines.grid_offsets(drawn.index, (GRID, GRID), pictures[0].shape[1:], PATCH)
     assert torch.equal(drawn.offsets, at)
+    assert torch.equal(drawn.patches, baselines.formula(pictures, at, PATCH))
     assert all(len(row.unique()) == DRAWS for row in drawn.index)
     for gather in (baselines.slice_stack, baselines.slice_into):
         torch.testing.assert_close(gather(pictures, at, PATCH), drawn.patches, rtol=0, atol=2e-6)
@@ -53,7 +54,7 @@ def test_patches(record, pictures, fresh):
                 lambda: baselines.naive_pipeline(pictures, logits, DRAWS, PATCH),
                 7 if fresh else 15,
             ),
-            Rival("strongest expression", lambda: baselines.strongest_pipeline(pictures, logits, DRAWS, PATCH, out)),
+            Rival("Gumbel topk, slices in place", lambda: baselines.race_pipeline(pictures, logits, DRAWS, PATCH, out)),
             Rival("floor: fill + read", least, 1 / 1.5),
         ],
         bytes_moved=BYTES,

@@ -10,13 +10,17 @@ from bench import baselines, workloads
 from bench.timing import Rival
 
 DRAWS = 64
+NAIVE, RACE = "softmax + multinomial", "topk of logits + Gumbel"
 RIVALS = {
-    "gumbel": (baselines.softmax_multinomial, baselines.gumbel_topk),
-    "threshold": (baselines.softmax_multinomial, baselines.systematic),
-    "replacement": (lambda x, n: baselines.softmax_multinomial(x, n, True), baselines.cumsum_search),
-    "topk": (baselines.softmax_topk, baselines.topk),
+    "gumbel": {NAIVE: baselines.softmax_multinomial, RACE: baselines.gumbel_topk},
+    "threshold": {NAIVE: baselines.softmax_multinomial, "cumsum + searchsorted": baselines.systematic},
+    "replacement": {
+        NAIVE: lambda x, n: baselines.softmax_multinomial(x, n, True),
+        "cumsum + searchsorted": baselines.cumsum_search,
+    },
+    "topk": {"softmax + topk": baselines.softmax_topk, "topk": baselines.topk},
 }
-GOALS = {("gumbel", 10**4): (6, None), ("gumbel", 10**6): (12, 4)}
+GOALS = {("gumbel-L1e4", NAIVE): 6, ("gumbel-L1e6", NAIVE): 12, ("gumbel-L1e6", RACE): 4}
 NAMES = {10**4: "1e4", 10**6: "1e6", 10**7: "1e7"}
 
 
@@ -30,20 +34,19 @@ def check(index: torch.Tensor, items: int, distinct: bool) -> None:
 @pytest.mark.parametrize("sampler", RIVALS)
 def test_draw(record, sampler, items):
     logits = workloads.attention(1, items)
-    naive, strongest = (lambda f=f: f(logits, DRAWS) for f in RIVALS[sampler])
+    rivals = {name: lambda f=f: f(logits, DRAWS) for name, f in RIVALS[sampler].items()}
 
     def ours():
         return zoomkern.sample(logits, DRAWS, sampler=sampler)
 
-    for index in (ours().index, naive(), strongest()):
+    for index in (ours().index, *(rival() for rival in rivals.values())):
         check(index, items, distinct=sampler != "replacement")
-    goals = GOALS.get((sampler, items), (None, None))
-    label = {"topk": "softmax + topk"}.get(sampler, "softmax + multinomial")
+    row = f"{sampler}-L{NAMES[items]}"
     record(
-        f"{sampler}-L{NAMES[items]}",
+        row,
         f"{sampler}, B = 1, L = {items:,}, N = {DRAWS}",
         ours,
-        [Rival(label, naive, goals[0]), Rival("strongest expression", strongest, goals[1])],
+        [Rival(name, rival, GOALS.get((row, name))) for name, rival in rivals.items()],
         bytes_moved=logits.nbytes,
     )
 
@@ -59,7 +62,7 @@ def test_draw_and_backward(record, items):
         p = logits.softmax(-1)
         return torch.autograd.grad(p.gather(1, torch.multinomial(p.detach(), DRAWS)).log().sum(), logits)[0]
 
-    def strongest():
+    def race():
         index = baselines.gumbel_topk(logits.detach(), DRAWS)
         return torch.autograd.grad(logits.log_softmax(-1).gather(1, index).sum(), logits)[0]
 
@@ -71,7 +74,7 @@ def test_draw_and_backward(record, items):
         f"backward-L{NAMES[items]}",
         f"gumbel with the gradient of log_prob, B = 1, L = {items:,}, N = {DRAWS}",
         ours,
-        [Rival("softmax + multinomial", naive), Rival("strongest expression", strongest)],
+        [Rival(NAIVE, naive), Rival(RACE, race)],
         bytes_moved=3 * logits.nbytes,
     )
 

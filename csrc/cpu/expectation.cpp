@@ -19,7 +19,7 @@ struct Features {
   int64_t batch, draws, width, dtype, bytes;
 
   explicit Features(const Tensor& features)
-      : tensor(torch::stable::contiguous(features)),
+      : tensor(dense(features)),
         batch(features.size(0)),
         draws(features.size(1)),
         width(features.dim() == 3 ? features.size(2) : 0),
@@ -34,7 +34,7 @@ struct Features {
 Tensor as_double(const Tensor& values, const Features& features) {
   require(values.dim() == 2 && values.size(0) == features.batch && values.size(1) == features.draws,
           "zoomkern: weight and log_prob must be [B, N]");
-  return torch::stable::to(torch::stable::contiguous(values), ScalarType::Double);
+  return dense_as(values, ScalarType::Double);
 }
 
 Tensor expectation(Tensor features, Tensor weight) {
@@ -88,8 +88,8 @@ std::tuple<Tensor, Tensor> expectation_backward(Tensor grad, Tensor features, Te
                                                 std::optional<Tensor> baseline, int64_t gradient) {
   const Features f(features);
   const Tensor weights = as_double(weight, f), log_probs = as_double(log_prob, f);
-  const Tensor g = torch::stable::contiguous(grad);
-  const std::optional<Tensor> base = gradient == kExact ? contiguous(baseline) : std::nullopt;
+  const Tensor g = dense(grad);
+  const std::optional<Tensor> base = gradient == kExact ? dense(baseline) : std::nullopt;
   require(dtype_of(g) == f.dtype && g.numel() == f.batch * f.width, "zoomkern: grad must be [B, D] of the features' type");
   require(!base || (dtype_of(*base) == f.dtype && base->numel() == f.batch * f.width),
           "zoomkern: baseline must be [B, D] of the features' type");
@@ -120,7 +120,7 @@ std::tuple<Tensor, Tensor> expectation_backward(Tensor grad, Tensor features, Te
       row.grad_log_prob(product.data() + at, w, gradient == kZoomIn, grad_log + at);
     }
   }
-  return {grad_features, torch::stable::to(grad_log_probs, log_prob.scalar_type())};
+  return {grad_features, dense_as(grad_log_probs, log_prob.scalar_type())};
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& t
   if (table) {
     require(images.empty() && table->dim() == 2 && table->size(0) == batch && table->size(1) == 8,
             "zoomkern: table must be [B, 8], without images");
-    const Tensor rows = torch::stable::contiguous(*table);
+    const Tensor rows = dense(*table);
     for (int64_t b = 0; b < batch; ++b) {
       const int64_t* row = read<int64_t>(rows) + 8 * b;
       require(row[7] >= 0 && row[7] < kDtypes, "zoomkern: table has an unknown pixel type");
@@ -73,7 +73,7 @@ Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& t
 }
 
 Conversion::Conversion(const Tensor& conversion)
-    : rows(torch::stable::to(torch::stable::contiguous(conversion), ScalarType::Double)) {
+    : rows(dense_as(conversion, ScalarType::Double)) {
   require(conversion.dim() == 2 && conversion.size(0) == 3, "zoomkern: conversion must be [3, C]");
 }
 
@@ -129,7 +129,7 @@ struct Gather {
       : batch(at.size(0)),
         draws(at.size(1)),
         images(image_list, table, at.size(0), rows.size(1)),
-        offsets(torch::stable::contiguous(at)),
+        offsets(dense(at)),
         conversion(rows),
         reading(how) {
     require(at.dim() == 3 && at.size(2) == 2, "zoomkern: offsets must be [B, N, 2]");
@@ -201,9 +201,9 @@ std::vector<Tensor> gather_patches_backward(Tensor grad, std::vector<Tensor> ima
                                             bool channels_last) {
   const Reading reading = make_reading(height, width, step, shift, dtype, channels_last);
   const Gather call(images, std::nullopt, offsets, conversion, reading);
-  const Tensor dense = torch::stable::contiguous(grad);
-  check_patches(dense, call.batch, call.draws, conversion.size(1), reading);
-  const Tensor single = torch::stable::to(dense, ScalarType::Float), wide = torch::stable::to(dense, ScalarType::Double);
+  const Tensor stored = dense(grad);
+  check_patches(stored, call.batch, call.draws, conversion.size(1), reading);
+  const Tensor single = dense_as(stored, ScalarType::Float), wide = dense_as(stored, ScalarType::Double);
   const int64_t patch = call.draws * conversion.size(1) * patch_pixels(reading);
   std::vector<Tensor> grads;
   for (const Tensor& image : images) {

@@ -272,34 +272,20 @@ void masses(const Scores& scores, int64_t items, double max, int bits, uint64_t*
 constexpr double kFilled[] = {1.0,           -1.0 / 2,     1.0 / 6,        -1.0 / 24,      1.0 / 120, -1.0 / 720, 1.0 / 5040,
                               -1.0 / 40320, 1.0 / 362880, -1.0 / 3628800, 1.0 / 39916800};
 
-// log(1 - exp(-x)) for x > 0, without cancellation.
-ZK_INLINE double log_filled(double x) {
-  const double small = x * exact::horner(kFilled, x), large = 1.0 - exact::exp(-x);
-  return exact::log(x < 0.25 ? small : large);
-}
-
-double log_integrand(const double* c, int64_t count, double t, double* terms) {
-  const double s = std::exp(t);
-  double lanes[8] = {};
-  int64_t j = 0;
-  for (; j + 8 <= count; j += 8) {
-    double value[8];
-    for (int64_t k = 0; k < 8; ++k) value[k] = log_filled(c[j + k] * s);
-    for (int64_t k = 0; k < 8; ++k) lanes[k] += value[k];
-    if (terms) memcpy(terms + j, value, sizeof(value));
+double log_filled_sum(const double* c, int64_t count, double s, double* filled) {
+  for (int64_t j = 0; j < count; ++j) {
+    const double x = c[j] * s;
+    filled[j] = x < 0.25 ? x * exact::horner(kFilled, x) : 1.0 - exact::exp(-x);
   }
-  for (; j < count; ++j) {
-    const double value = log_filled(c[j] * s);
-    lanes[0] += value;
-    if (terms) terms[j] = value;
+  double lanes[8] = {};
+  const int64_t pairs = count / 16 * 16;
+  for (int64_t j = 0; j < pairs; j += 16) {
+    for (int64_t k = 0; k < 8; ++k) lanes[k] += exact::log(filled[j + k] * filled[j + 8 + k]);
   }
   double sum = 0;
+  for (int64_t j = pairs; j < count; ++j) sum += exact::log(filled[j]);
   for (const double lane : lanes) sum += lane;
-  return t - s + sum;
-}
-
-void add_ratios(const double* terms, int64_t count, double value, double* ratio) {
-  for (int64_t j = 0; j < count; ++j) ratio[j] += exact::exp(value - terms[j]);
+  return sum;
 }
 
 template <class T>
@@ -363,7 +349,7 @@ double pool_backward_any(const void* g, const void* f, const void* b, int64_t dt
 
 extern const Kernels table;
 const Kernels table = {ZK_STRING(ZK_ISA), scan_any,      sum_exp_any,          survivors_any, race_keys_any, masses_any,
-                       log_integrand,     add_ratios,    softmax_backward_any, read_rows,     pool_any,
+                       log_filled_sum,    softmax_backward_any, read_rows,     pool_any,
                        pool_backward_any};
 
 }  // namespace zoomkern::ZK_ISA

@@ -53,10 +53,8 @@ struct Kernels {
   void (*race_keys)(const Scores& row, const int64_t* items, int64_t count, double max, Key, double* keys);
   // integer masses of a stretch: round(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn
   void (*masses)(const Scores&, int64_t items, double max, int bits, uint64_t* out);
-  // t - e^t + sum_j log(1 - exp(-c_j e^t)); writes each logarithm where `terms` is not null
-  double (*log_integrand)(const double* c, int64_t count, double t, double* terms);
-  // ratio_j += exp(value - terms_j)
-  void (*add_ratios)(const double* terms, int64_t count, double value, double* ratio);
+  // filled_j = 1 - exp(-c_j s) for c_j s >= 1e-150; returns the sum of its logarithms
+  double (*log_filled_sum)(const double* c, int64_t count, double s, double* filled);
   // grad_i = -exp(score_i - lse) * total, in the type of the logits
   void (*softmax_backward)(const Scores&, int64_t items, double lse, double total, void* grad);
   // Output rows [first, last) of one patch; `conversion` is [3, C] rows scale, shift, fill.

@@ -61,7 +61,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sample_patches(
     int64_t step, bool shift, int64_t dtype, bool channels_last) {
   const Batch batch(logits, mask);
   const Reading reading = make_reading(height, width, step, shift, dtype, channels_last);
-  const Places places = {rows, columns, align == 1, contiguous(locations), batch.items};
+  const Places places = {rows, columns, align == 1, dense(locations), batch.items};
   Tensor out = make_patches(batch.rows, num_samples, conversion.size(1), reading);
   const Result result =
       run(Images(images, table, batch.rows, conversion.size(1)), batch, seed, counts, places, Conversion(conversion),
@@ -77,7 +77,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sample_patches_out(
     int64_t width, int64_t step, bool shift, int64_t dtype, bool channels_last) {
   const Batch batch(logits, mask);
   const Reading reading = make_reading(height, width, step, shift, dtype, channels_last);
-  const Places places = {rows, columns, align == 1, contiguous(locations), batch.items};
+  const Places places = {rows, columns, align == 1, dense(locations), batch.items};
   check_patches(out, batch.rows, num_samples, conversion.size(1), reading);
   const Result result =
       run(Images(images, table, batch.rows, conversion.size(1)), batch, seed, counts, places, Conversion(conversion),

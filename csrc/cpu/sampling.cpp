@@ -321,7 +321,7 @@ Drawn make_drawn(const Batch& batch, const Tensor& index) {
 }  // namespace
 
 Batch::Batch(const Tensor& logits, const std::optional<Tensor>& mask)
-    : rows(logits.size(0)), items(logits.size(1)), logits_(torch::stable::contiguous(logits)), mask_(contiguous(mask)) {
+    : rows(logits.size(0)), items(logits.size(1)), logits_(dense(logits)), mask_(dense(mask)) {
   require(logits.dim() == 2, "zoomkern: logits must be [B, L]");
   require(!mask || (mask->dim() == 2 && mask->size(0) == rows && mask->size(1) == items),
           "zoomkern: mask must have the shape of logits");
@@ -333,8 +333,8 @@ double RowStats::lse() const { return drawable ? max + std::log(sum) : 0.0; }
 Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule) {
   require(seed.dim() == 0 || (seed.dim() == 1 && seed.size(0) == batch.rows), "zoomkern: seed must be a scalar or [B]");
   require(!counts || (counts->dim() == 1 && counts->size(0) == batch.rows), "zoomkern: counts must be [B]");
-  const Tensor seeds = torch::stable::contiguous(seed);
-  const std::optional<Tensor> limits = contiguous(counts);
+  const Tensor seeds = dense(seed);
+  const std::optional<Tensor> limits = dense(counts);
   Drawn drawn = make_drawn(batch, make({batch.rows, rule.num_samples}, ScalarType::Long));
   int64_t* index = write<int64_t>(drawn.index);
   std::fill(index, index + batch.rows * rule.num_samples, -1);
@@ -380,7 +380,7 @@ std::tuple<Tensor, Tensor, Tensor> draw_weights(Tensor logits, std::optional<Ten
                                                 int64_t sampler, int64_t estimator) {
   const Batch batch(logits, mask);
   require(index.dim() == 2 && index.size(0) == batch.rows, "zoomkern: index must be [B, N]");
-  Drawn drawn = make_drawn(batch, torch::stable::contiguous(index));
+  Drawn drawn = make_drawn(batch, dense(index));
   const int64_t* items = read<int64_t>(drawn.index);
   for (int64_t i = 0; i < batch.rows * index.size(1); ++i) {
     require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
@@ -399,8 +399,8 @@ void add_drawn(const int64_t* index, const W* grad, int64_t draws, T* out) {
 // grad logit_i = sum over draws j of i of g_j - p_i sum_j g_j.
 Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor> mask, Tensor index, Tensor lse) {
   const Batch batch(logits, mask);
-  const Tensor drawn = torch::stable::contiguous(index), lses = torch::stable::contiguous(lse);
-  const Tensor grads = torch::stable::to(torch::stable::contiguous(grad_log_prob), ScalarType::Double);
+  const Tensor drawn = dense(index), lses = dense(lse);
+  const Tensor grads = dense_as(grad_log_prob, ScalarType::Double);
   const int64_t width = drawn.size(1), chunks = chunks_of(batch.items), dtype = batch.scores.dtype;
   require(grads.size(0) == batch.rows && grads.size(1) == width, "zoomkern: grad_log_prob must be [B, N]");
   Tensor out = make({batch.rows, batch.items}, kScalarTypes[dtype]);

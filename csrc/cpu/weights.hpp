@@ -1,6 +1,7 @@
 // Weights of a draw without replacement; the formulas are told in zoomkern/reference/weights.py.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -16,45 +17,40 @@ inline void desraj(const double* prob, int64_t n, double rest, double* weight) {
   }
 }
 
-// How the quadrature of Murthy's weights is cut: nodes, the fall of the integrand in nats at which it ends, and how
-// often its two ends are halved.
+// The quadrature of Murthy's weights: by how many nats the integrand falls before it is cut off, the widest step in
+// log s, the fewest steps, and how often the two ends are halved. With step h the error is about exp(-7 / h).
 struct Quadrature {
-  int nodes;
-  double fall;
-  int bisections;
+  double fall, widest;
+  int fewest, bisections;
 };
-constexpr Quadrature kSingle = {32, 20.0, 3}, kDouble = {160, 38.0, 12};
+constexpr Quadrature kSingle = {20.0, 0.45, 16, 2}, kDouble = {38.0, 0.2, 48, 8};
 
 class Murthy {
  public:
-  Murthy(const double* prob, int64_t n, double rest, const Quadrature& rule) : prob_(prob), n_(n), rest_(rest), rule_(rule) {}
+  Murthy(const double* prob, int64_t n, double rest, const Quadrature& rule)
+      : prob_(prob), n_(n), rest_(rest), rule_(rule), c_(n), filled_(n) {}
 
   void weigh(double* weight) {
     if (!(rest_ > 0)) {
       for (int64_t j = 0; j < n_; ++j) weight[j] = prob_[j];
       return;
     }
-    constexpr double tiny = 1e-280;
-    c_.resize(n_);
-    terms_.resize(n_);
-    double total = rest_, least = INFINITY;
+    constexpr double tiny = 1e-130;
+    double total = rest_;
     for (int64_t j = 0; j < n_; ++j) {
       c_[j] = std::fmax(prob_[j], tiny) / std::fmax(rest_, tiny);
-      if (c_[j] < least) least = c_[j], slowest_ = j;
+      if (c_[j] < c_[slowest_]) slowest_ = j;
       total += prob_[j];
     }
-    const double mode = std::log(mode_of());
+    const double mode = std::log(mode_of()), top = log_value(mode, 1);
     const double start = mode - fallen(mode, -1), stop = mode + fallen(mode, 1);
-    std::vector<double> terms(rule_.nodes * n_), value(rule_.nodes), ratio(n_, 0.0);
-    double top = -INFINITY, whole = 0;
-    for (int k = 0; k < rule_.nodes; ++k) {
-      const double t = start + (stop - start) * k / (rule_.nodes - 1);
-      value[k] = kernels().log_integrand(c_.data(), n_, t, terms.data() + k * n_);
-      top = std::fmax(top, value[k]);
-    }
-    for (int k = 0; k < rule_.nodes; ++k) {
-      kernels().add_ratios(terms.data() + k * n_, n_, value[k] - top, ratio.data());
-      whole += std::exp(value[k] - top);
+    const int steps = std::max(rule_.fewest, static_cast<int>(std::ceil((stop - start) / rule_.widest)));
+    std::vector<double> ratio(n_, 0.0);
+    double whole = 0;
+    for (int k = 0; k <= steps; ++k) {
+      const double t = start + (stop - start) * k / steps, value = std::exp(log_value(t, 1) - top);
+      for (int64_t j = 0; j < n_; ++j) ratio[j] += value / filled_[j];
+      whole += value;
     }
     double sum = 0;
     for (int64_t j = 0; j < n_; ++j) sum += weight[j] = prob_[j] * ratio[j] / whole;
@@ -63,24 +59,23 @@ class Murthy {
 
  private:
   // Near the root in [1, n + 1] of 1 - s + sum_j c_j s / (e^(c_j s) - 1); it is only a place to start from.
-  double mode_of() const {
+  double mode_of() {
     double low = 1, high = static_cast<double>(n_) + 1;
-    while (high - low > 0.1 * low) {
+    while (high - low > 0.25 * low) {
       const double s = 0.5 * (low + high);
+      kernels().log_filled_sum(c_.data(), n_, s, filled_.data());
       double slope = 1 - s;
-      for (int64_t j = 0; j < n_; ++j) {
-        const double x = c_[j] * s;
-        slope += x < 1e-8 ? 1.0 : x > 700 ? 0.0 : x / std::expm1(x);
-      }
+      for (int64_t j = 0; j < n_; ++j) slope += c_[j] * s * (1 - filled_[j]) / filled_[j];
       (slope > 0 ? low : high) = s;
     }
     return low;
   }
 
-  // To the left the slowest of the integrands is the one that leaves out the factor of the least probable item.
+  // log of the integrand at s = e^t. To the left the slowest to fall is the one without the factor of the least
+  // probable item.
   double log_value(double t, int side) {
-    const double value = kernels().log_integrand(c_.data(), n_, t, terms_.data());
-    return side < 0 ? value - terms_[slowest_] : value;
+    const double s = std::exp(t), value = t - s + kernels().log_filled_sum(c_.data(), n_, s, filled_.data());
+    return side < 0 ? value - std::log(filled_[slowest_]) : value;
   }
 
   // How far from the mode the integrand has fallen.
@@ -100,7 +95,7 @@ class Murthy {
   double rest_;
   Quadrature rule_;
   int64_t slowest_ = 0;
-  std::vector<double> c_, terms_;
+  std::vector<double> c_, filled_;  // filled: 1 - e^(-c_j s) at the last s
 };
 
 }  // namespace zoomkern

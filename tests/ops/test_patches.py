@@ -165,9 +165,17 @@ def test_shorter_bags_are_masked(backend):
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
 
     drawn = sample_patches(
-        torch.ones(2, 1, 20, 20), torch.zeros(2, 5), 4, 3, locations=locations, mask=mask, on_short="pad", fill=-1, seed=0,
+        torch.ones(2, 1, 20, 20),
+        torch.zeros(2, 5),
+        4,
+        3,
+        locations=locations,
+        mask=mask,
+        on_short="pad",
+        fill=-1,
+        seed=0,
         backend=backend,
-    )  # fmt: skip
+    )
 
     assert sorted(drawn.index[1].tolist()) == [-1, -1, 0, 1]
     assert (drawn.offsets[1, 2:] == PADDED_OFFSET).all()
@@ -247,7 +255,7 @@ def test_a_grid_of_more_than_two_to_the_24_cells(native, sampler):
     assert drawn.log_prob[0].tolist() == pytest.approx([-2.0794415] * 5)
 
 
-def test_a_far_cell_of_a_large_grid_is_the_reference_s(backend):
+def test_a_far_item_of_a_long_list_is_found(backend):
     logits = torch.full((1, (1 << 24) + 9), -100.0)
     logits[0, (1 << 24) + 5] = 100.0
     locations = torch.zeros(1, 1, dtype=torch.int64).expand((1 << 24) + 9, 2)
@@ -272,9 +280,19 @@ def test_both_gradients_agree_with_the_reference(native, sampler, padding_mode):
         for backend in ("reference", native):
             images, logits = [p.to(dtype).requires_grad_() for p in pixels], scores.to(dtype).requires_grad_()
             drawn = sample_patches(
-                images, logits, 6, (7, 5), sampler=sampler, padding_mode=padding_mode, memory_format=layout, seed=3, step=2,
-                scale=(0.3, -1.0), dtype=dtype, backend=backend,
-            )  # fmt: skip
+                images,
+                logits,
+                6,
+                (7, 5),
+                sampler=sampler,
+                padding_mode=padding_mode,
+                memory_format=layout,
+                seed=3,
+                step=2,
+                scale=(0.3, -1.0),
+                dtype=dtype,
+                backend=backend,
+            )
             value = (
                 drawn.patches.cos().sum((2, 3, 4)) * drawn.weight * (drawn.log_prob - drawn.log_prob.detach()).exp()
             ).sum()

@@ -47,19 +47,20 @@ def draw(case: dict[str, Any], backend: str) -> Sample:
 def assert_close(given: Sample, wanted: Sample) -> None:
     """log_prob and weight of the same draw, computed twice.
 
-    log_prob: both round a float64 value whose sum ran in another order, which moves the last place at most. weight: the
-    compiled code starts from the log_prob it returns, whose rounding is 2^-24 |log_prob| of the probability in float32
-    (2^-53 in float64), then come the rounding of the weight and, for Murthy, two quadratures cut at different ends,
-    each right to 1.3e-6 in the rule for float32 and 1e-12 in the one for float64.
+    log_prob: for logits up to float32 the compiled code adds exponentials in float32, which moves the normaliser by up
+    to 1e-6 of itself, and the result is rounded to float32, by 2^-24 of itself on either side; in float64 the sums run
+    in another order. weight: the compiled code starts from the log_prob that it returns, so a probability is off by as
+    much as its log_prob, absolutely; then come the rounding of the weight and, for Murthy, two quadratures cut at
+    different ends, each right to 1.3e-6 in the rule for float32 and to 1e-12 in the one for float64.
     """
     assert given.log_prob.dtype == wanted.log_prob.dtype == given.weight.dtype == wanted.weight.dtype
     single = wanted.weight.dtype == torch.float32
-    last = 2.0**-23 if single else 2.0**-52
-    log_prob, expected = given.log_prob.double(), wanted.log_prob.double()
-    assert bool(((log_prob - expected).abs() <= 1e-12 + (last if single else 4 * last) * expected.abs()).all())
-    relative = (3e-6 if single else 3e-12) + last * (1 + expected.abs())
-    weight, other = given.weight.double(), wanted.weight.double()
-    assert bool(((weight - other).abs() <= torch.finfo(torch.float32).tiny + relative * other.abs()).all())
+    last = torch.finfo(wanted.weight.dtype).eps
+    expected, other = wanted.log_prob.double(), wanted.weight.double()
+    allowed = (1e-6 if single else 1e-12) + last * expected.abs()
+    assert bool(((given.log_prob - expected).abs() <= allowed).all())
+    allowed += last + (2.6e-6 if single else 2e-12)
+    assert bool(((given.weight - other).abs() <= torch.finfo(torch.float32).tiny + allowed * other).all())
 
 
 def assert_same_draw_everywhere(case: dict[str, Any]) -> None:
@@ -80,7 +81,7 @@ def assert_same_draw_everywhere(case: dict[str, Any]) -> None:
 def random_case(pick: random.Random, sampler: str, dtype: torch.dtype) -> dict[str, Any]:
     """Logits of any spread, with ties, masks, -inf, seeds, counts, grids and temperatures."""
     generator = torch.Generator().manual_seed(pick.getrandbits(62))
-    rows = pick.choice((1, 1, 2, 3))
+    rows = pick.choice((1, 1, 2))
     items = pick.choice(CHUNK_SIZES) if pick.random() < 0.06 else pick.choice(SIZES)
     logits = torch.randn(rows, items, generator=generator, dtype=torch.float64)
     logits = logits * pick.choice((0.0, 0.1, 1.0, 1.0, 5.0, 40.0, 300.0)) + pick.choice((0.0, 0.0, 3.0, -200.0))
@@ -103,7 +104,7 @@ def random_case(pick: random.Random, sampler: str, dtype: torch.dtype) -> dict[s
     seed = pick.getrandbits(64) - (1 << 63)
     case["seed"] = seed if pick.random() < 0.5 else torch.tensor([seed ^ (row << 20) for row in range(rows)])
     # Murthy's quadrature is what makes the reference slow.
-    case["estimator"] = "desraj" if sampler == "gumbel" and pick.random() < 0.75 else None
+    case["estimator"] = "desraj" if sampler == "gumbel" and pick.random() < 0.85 else None
     logits = logits.to(dtype)
     width = pick.choice([w for w in (1, 2, 3, 4, 7, 16, 113, 128) if items % w == 0])
     if pick.random() < 0.5:
@@ -227,7 +228,7 @@ def test_weighing_a_given_draw_gives_what_drawing_gave(sampler: str, estimator: 
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 6.0, 30.0])
-@pytest.mark.parametrize("draws", [1, 10, 100, 500])
+@pytest.mark.parametrize("draws", [1, 10, 300])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_murthy_weights_of_many_draws(scale: float, draws: int, dtype: torch.dtype) -> None:
     logits = scale * torch.randn(2, 2000, dtype=dtype)
@@ -244,7 +245,14 @@ def test_logits_far_from_zero_keep_their_log_prob(sampler: str) -> None:
     case: dict[str, Any] = {"num_samples": 9, "sampler": sampler, "seed": 3}
     for offset in (0.0, 2.0**16, -(2.0**16)):
         assert_same_draw_everywhere({"logits": logits + offset, **case})
-    assert_same_draw_everywhere({"logits": torch.full((2, 300), 2.0**100), **case})
+
+
+@samplers
+@pytest.mark.parametrize("offset", [2.0**70, -(2.0**100)])
+def test_equal_logits_beyond_all_digits_are_uniform(sampler: str, offset: float) -> None:
+    assert_same_draw_everywhere(
+        {"logits": torch.full((2, 300), offset), "num_samples": 9, "sampler": sampler, "seed": 3}
+    )
 
 
 class TestGradient:

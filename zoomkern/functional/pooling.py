@@ -97,7 +97,8 @@ def compose(outer: Sample | SampledPatches, inner: Sample | SampledPatches) -> S
     checks.sample("inner", inner, (2, 3))
     checks.same_device("inner", inner.index, outer.index.device, "outer")
     batch, parents = outer.index.shape
-    if inner.index.shape[:-1] not in ((batch, parents), (batch * parents,)):
+    leading = tuple(inner.index.shape[:-1])
+    if leading != (batch, parents) and leading != (batch * parents,):
         wanted = f"[{batch}, {parents}, n] or [{batch * parents}, n]"
         raise ValueError(f"inner must be {wanted}, a draw inside each outer item; got {list(inner.index.shape)}.")
     count = inner.index.shape[-1]

@@ -6,12 +6,15 @@ sampling without replacement", ICLR 2020 (the unordered set estimator is Murthy'
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-TINY = 1e-280
-#: Quadrature nodes, and how far the integrand falls (in nats) before it is cut off, for each accuracy.
-NODES = {torch.float32: (32, 20.0), torch.float64: (160, 38.0)}
+TINY = 1e-130
+#: The quadrature, for each accuracy: by how many nats the integrand falls before it is cut off, the widest step in
+#: ``log s``, and the fewest steps. With step h the error is about exp(-7 / h).
+RULES = {torch.float32: (20.0, 0.45, 16), torch.float64: (38.0, 0.2, 48)}
 BISECTIONS = 50
 
 
@@ -45,7 +48,7 @@ def murthy(prob: Tensor, rest: Tensor, accuracy: torch.dtype) -> Tensor:
     def log_h(t: Tensor) -> Tensor:
         return t - torch.exp(t) + log_factors(t).sum(-1)
 
-    nodes, fall = NODES[accuracy]
+    fall, widest, fewest = RULES[accuracy]
     mode = _mode(c).log()
 
     def left_fall(t: Tensor) -> Tensor:  # of the integrand that falls slowest to the left
@@ -53,7 +56,8 @@ def murthy(prob: Tensor, rest: Tensor, accuracy: torch.dtype) -> Tensor:
 
     start = _fallen(left_fall, mode, -1.0, fall)
     stop = _fallen(log_h, mode, 1.0, fall)
-    t = torch.linspace(0, 1, nodes, dtype=torch.float64, device=c.device) * (stop - start) + start
+    steps = max(fewest, math.ceil(float(stop - start) / widest))
+    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=c.device) * (stop - start) + start
     factors = log_factors(t)
     log_value = t - torch.exp(t) + factors.sum(-1)
     top = log_value.max()
