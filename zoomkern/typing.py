@@ -26,7 +26,7 @@ class Sample(NamedTuple):
         weight: ``[B, N]`` constant weights with ``E[sum_i w_i f_i] = sum_i p_i f_i``; 0 for a padded draw.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
     log_prob: Tensor
     weight: Tensor
 
@@ -43,7 +43,7 @@ class SampledPatches(NamedTuple):
     """
 
     patches: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
     offsets: Tensor
     log_prob: Tensor
     weight: Tensor

@@ -6,16 +6,16 @@
 
 namespace zoomkern::exact {
 
-constexpr double kExp[] = {
-    0x1.0000000000000p+0, 0x1.0000000000000p+0, 0x1.0000000000000p-1, 0x1.5555555555555p-3, 0x1.5555555555555p-5,
-    0x1.1111111111111p-7, 0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-16, 0x1.71de3a556c734p-19,
-    0x1.27e4fb7789f5cp-22, 0x1.ae64567f544e4p-26, 0x1.1eed8eff8d898p-29, 0x1.6124613a86d09p-33};
-constexpr double kLog[] = {
-    0x1.0000000000000p+0, -0x1.0000000000004p-1, 0x1.55555555554ebp-2, -0x1.fffffffffdbffp-3, 0x1.99999999a6b5ap-3,
-    -0x1.55555556f451cp-3, 0x1.2492492056ea3p-3, -0x1.fffffeee219efp-4, 0x1.c71c729aa05edp-4, -0x1.9999ca853bcdcp-4,
-    0x1.745d2f1d9ad65p-4, -0x1.555045ff6ea70p-4, 0x1.3b0c419f8a2f5p-4, -0x1.24dfeebfc6a64p-4, 0x1.11c9ecec742c1p-4,
-    -0x1.fb16f6a9a7b44p-5, 0x1.d0371db232745p-5, -0x1.d3914dbd3ebe5p-5, 0x1.0b4d03bd1f9f7p-4, -0x1.e54e6e031fa28p-5,
-    0x1.a1a07063e1f57p-6};
+constexpr double kExp[] = {0x1.0000000000000p+0,  0x1.0000000000000p+0,  0x1.0000000000000p-1,  0x1.5555555555555p-3,
+                           0x1.5555555555555p-5,  0x1.1111111111111p-7,  0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-13,
+                           0x1.a01a01a01a01ap-16, 0x1.71de3a556c734p-19, 0x1.27e4fb7789f5cp-22, 0x1.ae64567f544e4p-26,
+                           0x1.1eed8eff8d898p-29, 0x1.6124613a86d09p-33};
+constexpr double kLog[] = {0x1.0000000000000p+0, -0x1.0000000000004p-1, 0x1.55555555554ebp-2, -0x1.fffffffffdbffp-3,
+                           0x1.99999999a6b5ap-3, -0x1.55555556f451cp-3, 0x1.2492492056ea3p-3, -0x1.fffffeee219efp-4,
+                           0x1.c71c729aa05edp-4, -0x1.9999ca853bcdcp-4, 0x1.745d2f1d9ad65p-4, -0x1.555045ff6ea70p-4,
+                           0x1.3b0c419f8a2f5p-4, -0x1.24dfeebfc6a64p-4, 0x1.11c9ecec742c1p-4, -0x1.fb16f6a9a7b44p-5,
+                           0x1.d0371db232745p-5, -0x1.d3914dbd3ebe5p-5, 0x1.0b4d03bd1f9f7p-4, -0x1.e54e6e031fa28p-5,
+                           0x1.a1a07063e1f57p-6};
 constexpr double kLog1p[] = {1.0, 0.5, 0x1.5555555555555p-2, 0.25, 0x1.999999999999ap-3, 0x1.5555555555555p-3};
 constexpr double kExpMin = -700.0;
 // Adding it rounds a small double to an integer, which then stands in the low bits of the sum.
@@ -49,9 +49,7 @@ ZK_INLINE double log(double x) {
 }
 
 // A 32-bit word as a double, by a way that vectorises everywhere.
-ZK_INLINE double from_word(uint32_t word) {
-  return bit_cast<double>(bit_cast<uint64_t>(0x1p52) | word) - 0x1p52;
-}
+ZK_INLINE double from_word(uint32_t word) { return bit_cast<double>(bit_cast<uint64_t>(0x1p52) | word) - 0x1p52; }
 
 // log of a standard exponential variate from 64 random bits.
 ZK_INLINE double log_exponential(uint32_t high, uint32_t low) {

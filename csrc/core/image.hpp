@@ -37,7 +37,8 @@ struct Span {
 ZK_INLINE Span inside(int64_t offset, int64_t pixels, int64_t size, int64_t step) {
   const int64_t limit = -kPaddedOffset;
   offset = offset < -limit ? -limit : offset > limit ? limit : offset;
-  int64_t first = offset >= 0 ? 0 : (-offset - 1) / step + 1, last = pixels > offset ? (pixels - offset - 1) / step + 1 : 0;
+  int64_t first = offset >= 0 ? 0 : (-offset - 1) / step + 1,
+          last = pixels > offset ? (pixels - offset - 1) / step + 1 : 0;
   first = first > size ? size : first;
   last = last > size ? size : last;
   return {first, last < first ? first : last};

@@ -51,8 +51,10 @@ ZK_INLINE Half to_half(float x) {
 template <class To, class From>
 ZK_INLINE To from_float(From x) {
   if constexpr (sizeof(To) == 2) {
-    if constexpr (is_half(To{})) return to_half(static_cast<float>(x));
-    else return to_bfloat(static_cast<float>(x));
+    if constexpr (is_half(To{}))
+      return to_half(static_cast<float>(x));
+    else
+      return to_bfloat(static_cast<float>(x));
   } else {
     return static_cast<To>(x);
   }

@@ -90,7 +90,8 @@ std::tuple<Tensor, Tensor> expectation_backward(Tensor grad, Tensor features, Te
   const Tensor weights = as_double(weight, f), log_probs = as_double(log_prob, f);
   const Tensor g = dense(grad);
   const std::optional<Tensor> base = gradient == kExact ? dense(baseline) : std::nullopt;
-  require(dtype_of(g) == f.dtype && g.numel() == f.batch * f.width, "zoomkern: grad must be [B, D] of the features' type");
+  require(dtype_of(g) == f.dtype && g.numel() == f.batch * f.width,
+          "zoomkern: grad must be [B, D] of the features' type");
   require(!base || (dtype_of(*base) == f.dtype && base->numel() == f.batch * f.width),
           "zoomkern: baseline must be [B, D] of the features' type");
   Tensor grad_features = make({f.batch, f.draws, f.width}, features.scalar_type());

@@ -11,7 +11,7 @@ namespace zoomkern {
 
 namespace {
 
-constexpr int64_t kBandBytes = 1 << 18;   // of output, per task
+constexpr int64_t kBandBytes = 1 << 18;  // of output, per task
 constexpr int64_t kHugePage = 1 << 21;
 
 ImageView view_of(const void* data, const Tensor& image, int64_t first_dim) {
@@ -56,7 +56,8 @@ Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& t
     for (int64_t b = 0; b < batch; ++b) {
       const int64_t* row = read<int64_t>(rows) + 8 * b;
       require(row[7] >= 0 && row[7] < kDtypes, "zoomkern: table has an unknown pixel type");
-      views_.push_back({reinterpret_cast<const void*>(row[0]), {row[1], row[2], row[3]}, {row[4], row[5], row[6]}, row[7]});
+      views_.push_back(
+          {reinterpret_cast<const void*>(row[0]), {row[1], row[2], row[3]}, {row[4], row[5], row[6]}, row[7]});
     }
   } else if (images.size() == 1 && images[0].dim() == 4) {
     require(images[0].size(0) == batch, "zoomkern: images must be one for each row");
@@ -69,11 +70,11 @@ Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& t
       views_.push_back(view_of(image.const_data_ptr(), image, 0));
     }
   }
-  for (const ImageView& view : views_) require(view.size[0] == channels, "zoomkern: images and conversion differ in channels");
+  for (const ImageView& view : views_)
+    require(view.size[0] == channels, "zoomkern: images and conversion differ in channels");
 }
 
-Conversion::Conversion(const Tensor& conversion)
-    : rows(dense_as(conversion, ScalarType::Double)) {
+Conversion::Conversion(const Tensor& conversion) : rows(dense_as(conversion, ScalarType::Double)) {
   require(conversion.dim() == 2 && conversion.size(0) == 3, "zoomkern: conversion must be [3, C]");
 }
 
@@ -218,12 +219,21 @@ std::vector<Tensor> gather_patches_backward(Tensor grad, std::vector<Tensor> ima
     char* out = write<char>(grads[one ? 0 : b]) + (one ? b * pixels * kDtypeBytes[image.dtype] : 0);
     const int64_t* at = read<int64_t>(call.offsets) + 2 * b * call.draws;
     const double* scales = read<double>(call.conversion.rows);
-    const auto run = [&](const auto* from, auto* to) { image_gradient(image, at, call.draws, reading, from, scales, to); };
+    const auto run = [&](const auto* from, auto* to) {
+      image_gradient(image, at, call.draws, reading, from, scales, to);
+    };
     switch (image.dtype) {
-      case kFloat16: run(read<float>(single) + b * patch, reinterpret_cast<Half*>(out)); break;
-      case kBfloat16: run(read<float>(single) + b * patch, reinterpret_cast<Bfloat*>(out)); break;
-      case kFloat32: run(read<float>(single) + b * patch, reinterpret_cast<float*>(out)); break;
-      default: run(read<double>(wide) + b * patch, reinterpret_cast<double*>(out));
+      case kFloat16:
+        run(read<float>(single) + b * patch, reinterpret_cast<Half*>(out));
+        break;
+      case kBfloat16:
+        run(read<float>(single) + b * patch, reinterpret_cast<Bfloat*>(out));
+        break;
+      case kFloat32:
+        run(read<float>(single) + b * patch, reinterpret_cast<float*>(out));
+        break;
+      default:
+        run(read<double>(wide) + b * patch, reinterpret_cast<double*>(out));
     }
   }
   return grads;

@@ -29,10 +29,14 @@ using Real = std::conditional_t<kWide<T>, double, float>;
 template <class F>
 auto with_float(int64_t dtype, F body) {
   switch (dtype) {
-    case kFloat16: return body(Half{});
-    case kBfloat16: return body(Bfloat{});
-    case kFloat32: return body(float{});
-    default: return body(double{});
+    case kFloat16:
+      return body(Half{});
+    case kBfloat16:
+      return body(Bfloat{});
+    case kFloat32:
+      return body(float{});
+    default:
+      return body(double{});
   }
 }
 
@@ -130,11 +134,14 @@ typedef uint64_t WordVector __attribute__((vector_size(8 * kWordLanes)));
 
 ZK_INLINE WordVector multiply_low_halves(WordVector a, uint64_t m) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<WordVector>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(static_cast<long long>(m))));
+  return reinterpret_cast<WordVector>(
+      _mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(static_cast<long long>(m))));
 #elif defined(__AVX2__)
-  return reinterpret_cast<WordVector>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(static_cast<long long>(m))));
+  return reinterpret_cast<WordVector>(
+      _mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(static_cast<long long>(m))));
 #elif defined(__SSE2__)
-  return reinterpret_cast<WordVector>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(static_cast<long long>(m))));
+  return reinterpret_cast<WordVector>(
+      _mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(static_cast<long long>(m))));
 #else
   return (a & 0xFFFFFFFFu) * m;
 #endif
@@ -179,6 +186,20 @@ ZK_INLINE void race_words(Key key, uint64_t group, uint32_t* out) {
   memcpy(out + 2 * kWordLanes, &high, sizeof(high));
 }
 
+// Writes first + j for every j that is kept; few are.
+ZK_INLINE int64_t collect(const uint8_t* kept, int64_t count, int64_t first, int64_t* out) {
+  int64_t found = 0;
+  for (int64_t j = 0; j < count; j += 8) {
+    uint64_t any;
+    memcpy(&any, kept + j, 8);
+    if (!any) continue;
+    for (int64_t k = j; k < j + 8; ++k) {
+      if (kept[k]) out[found++] = first + k;
+    }
+  }
+  return found;
+}
+
 // An item is rejected when u >= exp(score - max) * bound. Both sides are taken to 31 bits and with a margin of 2^-13,
 // more than the errors of the fast exponential and of its argument, so that rounding only lets more items through.
 template <class T>
@@ -206,15 +227,25 @@ int64_t survivors(const Scores& scores, int64_t first, int64_t items, double max
         const float u = static_cast<float>(static_cast<int32_t>(words[j] >> 1));
         kept[j] = (u <= limit) & (block[i + j] > -std::numeric_limits<R>::infinity());
       }
-      for (int64_t j = 0; j < group; j += 8) {
-        uint64_t any;
-        memcpy(&any, kept + j, 8);
-        if (!any) continue;
-        for (int64_t k = j; k < j + 8; ++k) {
-          if (kept[k]) out[found++] = first + begin + i + k;
-        }
-      }
+      found += collect(kept, group, first + begin + i, out + found);
     }
+  }
+  return found;
+}
+
+template <class T>
+int64_t above(const Scores& scores, int64_t first, int64_t items, double bound, int64_t* out) {
+  using R = Real<T>;
+  R block[kBlock];
+  uint8_t kept[kBlock];
+  int64_t found = 0;
+  const R least = static_cast<R>(bound);  // exact: the bound is a score
+  for (int64_t begin = 0; begin < items; begin += kBlock) {
+    const int64_t count = items - begin < kBlock ? items - begin : kBlock;
+    load<T>(scores, begin, count, block);
+    for (int64_t i = count; i < kBlock; ++i) block[i] = -std::numeric_limits<R>::infinity();
+    for (int64_t i = 0; i < kBlock; ++i) kept[i] = block[i] > least;
+    found += collect(kept, kBlock, first + begin, out + found);
   }
   return found;
 }
@@ -269,8 +300,8 @@ void masses(const Scores& scores, int64_t items, double max, int bits, uint64_t*
 }
 
 // (1 - exp(-x)) / x for x < 1/4: the Taylor series, relative error below 1e-15.
-constexpr double kFilled[] = {1.0,           -1.0 / 2,     1.0 / 6,        -1.0 / 24,      1.0 / 120, -1.0 / 720, 1.0 / 5040,
-                              -1.0 / 40320, 1.0 / 362880, -1.0 / 3628800, 1.0 / 39916800};
+constexpr double kFilled[] = {1.0,        -1.0 / 2,     1.0 / 6,      -1.0 / 24,      1.0 / 120,     -1.0 / 720,
+                              1.0 / 5040, -1.0 / 40320, 1.0 / 362880, -1.0 / 3628800, 1.0 / 39916800};
 
 double log_filled_sum(const double* c, int64_t count, double s, double* filled) {
   for (int64_t j = 0; j < count; ++j) {
@@ -304,8 +335,8 @@ void softmax_backward(const Scores& scores, int64_t items, double lse, double to
   }
 }
 
-#include "cpu/kernels_read.inl"
 #include "cpu/kernels_pool.inl"
+#include "cpu/kernels_read.inl"
 
 #define ZK_BY_TYPE(function, ...) with_float(dtype, [&](auto t) { return function<decltype(t)>(__VA_ARGS__); })
 
@@ -320,6 +351,10 @@ double sum_exp_any(const Scores& s, int64_t items, double max) {
 int64_t survivors_any(const Scores& s, int64_t first, int64_t items, double max, double bound, Key key, int64_t* out) {
   const int64_t dtype = s.dtype;
   return ZK_BY_TYPE(survivors, s, first, items, max, bound, key, out);
+}
+int64_t above_any(const Scores& s, int64_t first, int64_t items, double bound, int64_t* out) {
+  const int64_t dtype = s.dtype;
+  return ZK_BY_TYPE(above, s, first, items, bound, out);
 }
 void race_keys_any(const Scores& s, const int64_t* items, int64_t count, double max, Key key, double* keys) {
   const int64_t dtype = s.dtype;
@@ -348,8 +383,8 @@ double pool_backward_any(const void* g, const void* f, const void* b, int64_t dt
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {ZK_STRING(ZK_ISA), scan_any,      sum_exp_any,          survivors_any, race_keys_any, masses_any,
-                       log_filled_sum,    softmax_backward_any, read_rows,     pool_any,
-                       pool_backward_any};
+const Kernels table = {ZK_STRING(ZK_ISA), scan_any,         sum_exp_any,    survivors_any,        above_any,
+                       race_keys_any,     masses_any,       log_filled_sum, softmax_backward_any, read_rows,
+                       pool_any,          pool_backward_any};
 
 }  // namespace zoomkern::ZK_ISA

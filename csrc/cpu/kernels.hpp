@@ -49,6 +49,8 @@ struct Kernels {
   // Numbers of the items (counted from `first`) that a race may not reject when the winner's arrival times lie below
   // `bound`: every item left out has a key below -log(bound). Returns how many were written.
   int64_t (*survivors)(const Scores&, int64_t first, int64_t items, double max, double bound, Key, int64_t* out);
+  // Numbers of the items (counted from `first`) whose score is above `bound`. Returns how many were written.
+  int64_t (*above)(const Scores&, int64_t first, int64_t items, double bound, int64_t* out);
   // float64 race keys of the given items of a row
   void (*race_keys)(const Scores& row, const int64_t* items, int64_t count, double max, Key, double* keys);
   // integer masses of a stretch: round(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn

@@ -109,8 +109,10 @@ class Patch {
         stride_(image.stride[2] * reading.step),
         pitch_(reading.channels_last ? image.size[0] : 1) {
     const int64_t first = offset[1] + columns_.first * reading.step;
-    if (columns_.first == columns_.last || rows_.first == rows_.last) rows_ = {0, 0};
-    else data_ = static_cast<const T*>(image.data) + offset[0] * image.stride[1] + first * image.stride[2];
+    if (columns_.first == columns_.last || rows_.first == rows_.last)
+      rows_ = {0, 0};
+    else
+      data_ = static_cast<const T*>(image.data) + offset[0] * image.stride[1] + first * image.stride[2];
   }
 
   void read(int64_t first, int64_t last) {
@@ -193,19 +195,24 @@ class Patch {
 template <class T>
 void read_rows_from(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
                     int64_t first, int64_t last, void* patch) {
-  with_float(reading.dtype, [&](auto u) {
-    Patch<T, decltype(u)>(image, offset, reading, conversion, patch).read(first, last);
-  });
+  with_float(reading.dtype,
+             [&](auto u) { Patch<T, decltype(u)>(image, offset, reading, conversion, patch).read(first, last); });
 }
 
 void read_rows(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
                int64_t first, int64_t last, void* patch) {
   switch (image.dtype) {
-    case kUint8: return read_rows_from<uint8_t>(image, offset, reading, conversion, first, last, patch);
-    case kUint16: return read_rows_from<uint16_t>(image, offset, reading, conversion, first, last, patch);
-    case kFloat16: return read_rows_from<Half>(image, offset, reading, conversion, first, last, patch);
-    case kBfloat16: return read_rows_from<Bfloat>(image, offset, reading, conversion, first, last, patch);
-    case kFloat32: return read_rows_from<float>(image, offset, reading, conversion, first, last, patch);
-    default: return read_rows_from<double>(image, offset, reading, conversion, first, last, patch);
+    case kUint8:
+      return read_rows_from<uint8_t>(image, offset, reading, conversion, first, last, patch);
+    case kUint16:
+      return read_rows_from<uint16_t>(image, offset, reading, conversion, first, last, patch);
+    case kFloat16:
+      return read_rows_from<Half>(image, offset, reading, conversion, first, last, patch);
+    case kBfloat16:
+      return read_rows_from<Bfloat>(image, offset, reading, conversion, first, last, patch);
+    case kFloat32:
+      return read_rows_from<float>(image, offset, reading, conversion, first, last, patch);
+    default:
+      return read_rows_from<double>(image, offset, reading, conversion, first, last, patch);
   }
 }

@@ -23,8 +23,8 @@ struct Places {
         out[axis] = kPaddedOffset;
         continue;
       }
-      out[axis] = given ? given[2 * item + axis]
-                        : cell_offset(cell[axis], cells[axis], pixels, reading.step * size, corners);
+      out[axis] =
+          given ? given[2 * item + axis] : cell_offset(cell[axis], cells[axis], pixels, reading.step * size, corners);
       if (reading.shift) out[axis] = shift_inside(out[axis], pixels, size, reading.step);
     }
   }

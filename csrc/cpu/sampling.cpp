@@ -7,15 +7,15 @@
 
 #include "core/exact.hpp"
 #include "core/philox.hpp"
+#include "cpu/masses.hpp"
 #include "cpu/weights.hpp"
 
 namespace zoomkern {
 
 namespace {
 
-constexpr int64_t kChunk = 16384;     // items of one task; a multiple of 64, so that chunks start at a group of words
-constexpr int64_t kSmallRow = 256;    // items below which a race keeps everybody
-constexpr int kSumBits = 62, kMostBits = 52;
+constexpr int64_t kChunk = 16384;   // items of one task; a multiple of 64, so that chunks start at a group of words
+constexpr int64_t kSmallRow = 256;  // items below which a race keeps everybody
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 int64_t chunks_of(int64_t items) { return std::max<int64_t>((items + kChunk - 1) / kChunk, 1); }
@@ -24,10 +24,14 @@ int64_t chunk_items(int64_t items, int64_t chunk) { return std::min(kChunk, item
 double score(const Scores& row, int64_t item) {
   if (row.mask && !row.mask[item]) return -kInf;
   switch (row.dtype) {
-    case kFloat16: return to_float(static_cast<const Half*>(row.data)[item]);
-    case kBfloat16: return to_float(static_cast<const Bfloat*>(row.data)[item]);
-    case kFloat32: return static_cast<const float*>(row.data)[item];
-    default: return static_cast<const double*>(row.data)[item];
+    case kFloat16:
+      return to_float(static_cast<const Half*>(row.data)[item]);
+    case kBfloat16:
+      return to_float(static_cast<const Bfloat*>(row.data)[item]);
+    case kFloat32:
+      return static_cast<const float*>(row.data)[item];
+    default:
+      return static_cast<const double*>(row.data)[item];
   }
 }
 
@@ -157,16 +161,21 @@ void run_races(std::vector<Race> races, const Batch& batch, const std::vector<Ro
 
 void draw_topk(const Scores& row, int64_t items, int64_t draws, int64_t* index) {
   std::vector<Runner> best;  // a heap whose front is the worst of the best
-  best.reserve(draws);
-  for (int64_t i = 0; i < items; ++i) {
-    const Runner runner = {score(row, i), i};
-    if (runner.key == -kInf) continue;
-    if (static_cast<int64_t>(best.size()) < draws) {
-      best.push_back(runner);
-      std::push_heap(best.begin(), best.end(), ahead);
-    } else if (ahead(runner, best.front())) {
-      std::pop_heap(best.begin(), best.end(), ahead);
-      best.back() = runner;
+  thread_local std::vector<int64_t> found(kChunk);
+  for (int64_t first = 0; first < items; first += kChunk) {
+    const bool full = static_cast<int64_t>(best.size()) == draws;
+    const double bound = full ? best.front().key : -kInf;
+    const int64_t size = std::min(kChunk, items - first);
+    const int64_t count = kernels().above(row.from(first), first, size, bound, found.data());
+    for (int64_t i = 0; i < count; ++i) {
+      const Runner runner = {score(row, found[i]), found[i]};
+      if (static_cast<int64_t>(best.size()) == draws) {
+        if (!ahead(runner, best.front())) continue;
+        std::pop_heap(best.begin(), best.end(), ahead);
+        best.back() = runner;
+      } else {
+        best.push_back(runner);
+      }
       std::push_heap(best.begin(), best.end(), ahead);
     }
   }
@@ -174,78 +183,19 @@ void draw_topk(const Scores& row, int64_t items, int64_t draws, int64_t* index) 
   for (int64_t j = 0; j < draws; ++j) index[j] = best[j].item;
 }
 
-// Fixed-point masses of a row: zoomkern/reference/masses.py.
-std::vector<uint64_t> masses_of(const Scores& row, int64_t items, double max) {
-  int length = 0;
-  while (std::max<int64_t>(items - 1, 1) >> length) ++length;
-  std::vector<uint64_t> mass(items);
-  kernels().masses(row, items, max, std::min(kMostBits, kSumBits - length), mass.data());
-  return mass;
-}
-
-// Items of mass tau or more are certain, the rest share `draws`.
-struct Cut {
-  uint64_t tau, rest;
-  int64_t draws;
-
-  bool certain(uint64_t mass) const { return mass >= tau; }
-  double inclusion(uint64_t mass) const {
-    return certain(mass) ? 1.0 : static_cast<double>(mass) * (static_cast<double>(draws) / static_cast<double>(rest));
+// The measured masses of every row that has something to draw.
+std::vector<RowMasses> measure(const Batch& batch, const std::vector<RowStats>& stats, int64_t grid_width) {
+  std::vector<RowMasses> rows;
+  for (int64_t b = 0; b < batch.rows; ++b) {
+    const int64_t items = stats[b].drawable ? batch.items : 0;
+    rows.emplace_back(batch.row(b), items, stats[b].max, grid_width, kChunk);
   }
-};
-
-// Sets aside what is certain until nothing more is: an item is while `draws` times its mass reaches all that is left.
-Cut cut(const std::vector<uint64_t>& mass, int64_t draws) {
-  Cut cut = {std::numeric_limits<uint64_t>::max(), 0, draws};
-  for (const uint64_t m : mass) cut.rest += m;
-  while (cut.draws > 0) {
-    const uint64_t least = (cut.rest + static_cast<uint64_t>(cut.draws) - 1) / static_cast<uint64_t>(cut.draws);
-    uint64_t tau = cut.tau, sum = 0;
-    int64_t found = 0;
-    for (const uint64_t m : mass) {
-      if (m < least || m >= cut.tau || m == 0) continue;
-      tau = std::min(tau, m);
-      sum += m;
-      ++found;
-    }
-    if (!found) break;
-    cut = {tau, cut.rest - sum, cut.draws - found};
-  }
-  return cut;
-}
-
-void draw_threshold(const std::vector<uint64_t>& mass, int64_t draws, Key key, int64_t grid_width, int64_t* index) {
-  const Cut parts = cut(mass, draws);
-  const int64_t items = static_cast<int64_t>(mass.size());
-  int64_t drawn = 0;
-  for (int64_t i = 0; i < items; ++i) {
-    if (parts.certain(mass[i])) index[drawn++] = i;
-  }
-  if (parts.draws > 0) {
-    const uint64_t n = static_cast<uint64_t>(parts.draws), whole = parts.rest / n, part = parts.rest % n;
-    const uint64_t start = uniform_below(key.seed, 0, key.row, kThreshold, parts.rest);
-    uint64_t j = 0, along = 0;
-    for (int64_t i = 0; i < items && j < n; ++i) {
-      int64_t item = i;
-      if (grid_width > 0 && (i / grid_width) % 2 == 1) item = i / grid_width * grid_width + grid_width - 1 - i % grid_width;
-      if (parts.certain(mass[item])) continue;
-      along += mass[item];
-      if (along > j * whole + (start + j * part) / n) {
-        index[drawn++] = item;
-        ++j;
-      }
-    }
-  }
-  std::sort(index, index + drawn);
-}
-
-void draw_replacement(std::vector<uint64_t> mass, int64_t draws, Key key, int64_t* index) {
-  uint64_t sum = 0;
-  for (uint64_t& m : mass) m = sum += m;
-  for (int64_t j = 0; j < draws; ++j) {
-    const uint64_t point = uniform_below(key.seed, static_cast<uint64_t>(j), key.row, kReplacement, sum);
-    index[j] = std::upper_bound(mass.begin(), mass.end(), point) - mass.begin();
-  }
+  const int64_t most = batch.items ? RowMasses(batch.scores, batch.items, 0, grid_width, kChunk).stretches() : 0;
+  parallel(batch.rows * most, [&](int64_t task) {
+    RowMasses& row = rows[task / most];
+    if (task % most < row.stretches()) row.measure(task % most);
+  });
+  return rows;
 }
 
 // Share of the row's mass that was not drawn.
@@ -264,8 +214,8 @@ double rest_of(const Scores& row, int64_t items, const RowStats& stats, const in
 
 // log_prob and weight of one row whose draw stands in index.
 template <class T>
-void weigh(const Scores& row, int64_t items, const RowStats& stats, int64_t sampler, int64_t estimator,
-           const int64_t* index, int64_t width, T* log_prob, T* weight) {
+void weigh(const Scores& row, int64_t items, const RowStats& stats, const RowMasses* masses, int64_t sampler,
+           int64_t estimator, const int64_t* index, int64_t width, T* log_prob, T* weight) {
   int64_t n = 0;
   std::vector<double> prob(width), w(width, 0.0);
   for (int64_t j = 0; j < width; ++j) {
@@ -273,7 +223,7 @@ void weigh(const Scores& row, int64_t items, const RowStats& stats, int64_t samp
     if (index[j] < 0) continue;
     const double value = (score(row, index[j]) - stats.max) - std::log(stats.sum);
     log_prob[j] = static_cast<T>(std::max(value, static_cast<double>(std::numeric_limits<T>::lowest())));
-    prob[j] = std::exp(static_cast<double>(log_prob[j]));
+    prob[j] = std::exp(value);
     n = j + 1;
   }
   if (sampler == kReplacementSampler) {
@@ -283,19 +233,21 @@ void weigh(const Scores& row, int64_t items, const RowStats& stats, int64_t samp
     for (int64_t j = 0; j < n; ++j) sum += prob[j];
     for (int64_t j = 0; j < n; ++j) w[j] = prob[j] / sum;
   } else if (sampler == kThresholdSampler && n > 0) {
-    const std::vector<uint64_t> mass = masses_of(row, items, stats.max);
-    const Cut parts = cut(mass, n);
-    for (int64_t j = 0; j < n; ++j) w[j] = prob[j] / parts.inclusion(mass[index[j]]);
+    const Cut parts = masses->cut(n);
+    for (int64_t j = 0; j < n; ++j) w[j] = prob[j] / parts.inclusion(masses->mass(index[j]));
   } else if (n > 0) {
     const double rest = rest_of(row, items, stats, index, prob.data(), n);
-    if (estimator == kDesraj) desraj(prob.data(), n, rest, w.data());
-    else Murthy(prob.data(), n, rest, row.dtype == kFloat64 ? kDouble : kSingle).weigh(w.data());
+    if (estimator == kDesraj)
+      desraj(prob.data(), n, rest, w.data());
+    else
+      Murthy(prob.data(), n, rest, row.dtype == kFloat64 ? kDouble : kSingle).weigh(w.data());
   }
   for (int64_t j = 0; j < width; ++j) weight[j] = static_cast<T>(w[j]);
 }
 
-void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, int64_t sampler, int64_t estimator,
-                Drawn& drawn) {
+// `masses` is needed for the threshold sampler alone.
+void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, const std::vector<RowMasses>& masses,
+                int64_t sampler, int64_t estimator, Drawn& drawn) {
   const int64_t width = drawn.index.size(1);
   const int64_t* index = read<int64_t>(drawn.index);
   double* lse = write<double>(drawn.lse);
@@ -304,10 +256,14 @@ void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, int64_t 
     const int64_t at = b * width;
     lse[b] = stats[b].lse();
     const auto run = [&](auto* log_probs, auto* weights) {
-      weigh(batch.row(b), batch.items, stats[b], sampler, estimator, index + at, width, log_probs + at, weights + at);
+      const RowMasses* mass = masses.empty() ? nullptr : &masses[b];
+      weigh(batch.row(b), batch.items, stats[b], mass, sampler, estimator, index + at, width, log_probs + at,
+            weights + at);
     };
-    if (batch.scores.dtype == kFloat64) run(static_cast<double*>(log_prob), static_cast<double*>(weight));
-    else run(static_cast<float*>(log_prob), static_cast<float*>(weight));
+    if (batch.scores.dtype == kFloat64)
+      run(static_cast<double*>(log_prob), static_cast<double*>(weight));
+    else
+      run(static_cast<float*>(log_prob), static_cast<float*>(weight));
   });
 }
 
@@ -355,15 +311,16 @@ Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& 
     if (rule.sampler == kGumbel && draws[b]) races.emplace_back(b, draws[b], stats[b], keys[b]);
   }
   run_races(std::move(races), batch, stats, rule.num_samples, index);
+  std::vector<RowMasses> masses;
+  if (repeats || rule.sampler == kThresholdSampler) masses = measure(batch, stats, rule.grid_width);
   parallel(rule.sampler == kGumbel ? 0 : batch.rows, [&](int64_t b) {
-    if (!draws[b]) return;
     int64_t* row = index + b * rule.num_samples;
-    if (rule.sampler == kTopk) return draw_topk(batch.row(b), batch.items, draws[b], row);
-    std::vector<uint64_t> mass = masses_of(batch.row(b), batch.items, stats[b].max);
-    if (repeats) draw_replacement(std::move(mass), draws[b], keys[b], row);
-    else draw_threshold(mass, draws[b], keys[b], rule.grid_width, row);
+    if (!draws[b]) return;
+    if (rule.sampler == kTopk) draw_topk(batch.row(b), batch.items, draws[b], row);
+    if (rule.sampler == kThresholdSampler) masses[b].draw_threshold(draws[b], keys[b], row);
+    if (repeats) masses[b].draw_replacement(draws[b], keys[b], row);
   });
-  weigh_rows(batch, stats, rule.sampler, rule.estimator, drawn);
+  weigh_rows(batch, stats, masses, rule.sampler, rule.estimator, drawn);
   return drawn;
 }
 
@@ -385,7 +342,10 @@ std::tuple<Tensor, Tensor, Tensor> draw_weights(Tensor logits, std::optional<Ten
   for (int64_t i = 0; i < batch.rows * index.size(1); ++i) {
     require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
   }
-  weigh_rows(batch, statistics(batch), sampler, estimator, drawn);
+  const std::vector<RowStats> stats = statistics(batch);
+  std::vector<RowMasses> masses;
+  if (sampler == kThresholdSampler) masses = measure(batch, stats, 0);
+  weigh_rows(batch, stats, masses, sampler, estimator, drawn);
   return {drawn.log_prob, drawn.weight, drawn.lse};
 }
 
@@ -419,10 +379,14 @@ Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor
     const double* grad = read<double>(grads) + b * width;
     void* to = data + b * batch.items * kDtypeBytes[dtype];
     switch (dtype) {
-      case kFloat16: return add_drawn(row, grad, width, static_cast<Half*>(to));
-      case kBfloat16: return add_drawn(row, grad, width, static_cast<Bfloat*>(to));
-      case kFloat32: return add_drawn(row, grad, width, static_cast<float*>(to));
-      default: return add_drawn(row, grad, width, static_cast<double*>(to));
+      case kFloat16:
+        return add_drawn(row, grad, width, static_cast<Half*>(to));
+      case kBfloat16:
+        return add_drawn(row, grad, width, static_cast<Bfloat*>(to));
+      case kFloat32:
+        return add_drawn(row, grad, width, static_cast<float*>(to));
+      default:
+        return add_drawn(row, grad, width, static_cast<double*>(to));
     }
   });
   return out;

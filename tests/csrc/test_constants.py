@@ -23,7 +23,7 @@ def _numbers(name: str, array: str) -> list[float]:
     return [float.fromhex(word) if "x" in word else float(word) for word in words if word]
 
 
-@pytest.mark.parametrize("array, coefficients", [("kExp", exact.EXP), ("kLog", exact.LOG), ("kLog1p", exact.LOG1P)])
+@pytest.mark.parametrize(("array", "coefficients"), [("kExp", exact.EXP), ("kLog", exact.LOG), ("kLog1p", exact.LOG1P)])
 def test_polynomials_have_the_same_coefficients(array: str, coefficients: list[float]) -> None:
     assert _numbers("core/exact.hpp", array) == coefficients
 
@@ -37,7 +37,7 @@ def test_philox_has_the_same_constants_and_streams() -> None:
 
 
 def test_masses_and_quadrature_have_the_same_sizes() -> None:
-    assert f"kSumBits = {masses.SUM_BITS}, kMostBits = {masses.MOST_BITS};" in _source("cpu/sampling.cpp")
+    assert f"kSumBits = {masses.SUM_BITS}, kMostBits = {masses.MOST_BITS};" in _source("cpu/masses.hpp")
     source = _source("cpu/weights.hpp")
     for name, rule in zip(("kSingle", "kDouble"), weights.RULES.values(), strict=True):
         assert "{} = {{{}, {}, {},".format(name, *rule) in source

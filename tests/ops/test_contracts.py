@@ -151,6 +151,18 @@ def test_gradcheck_of_log_prob_of_a_draw_that_is_given(backend, sampler):
     )
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_row_of_which_nothing_may_be_drawn_gets_no_gradient(backend, sampler):
+    logits = torch.stack([torch.full((6,), -torch.inf), torch.arange(6.0)]).requires_grad_()
+
+    drawn = zoomkern.sample(logits, 3, sampler=sampler, on_short="pad", seed=0, backend=backend)
+    drawn.log_prob.sum().backward()
+
+    assert (logits.grad[0] == 0).all()
+    assert logits.grad[1].abs().max() > 0.1
+    assert logits.grad.sum().item() == pytest.approx(0, abs=1e-5)
+
+
 @pytest.mark.parametrize("form", ["batch", "list"])
 @pytest.mark.parametrize("padding_mode", ["constant", "shift"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

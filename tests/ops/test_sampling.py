@@ -51,7 +51,7 @@ def assert_close(given: Sample, wanted: Sample) -> None:
     to 1e-6 of itself, and the result is rounded to float32, by 2^-24 of itself on either side; in float64 the sums run
     in another order. weight: the compiled code starts from the log_prob that it returns, so a probability is off by as
     much as its log_prob, absolutely; then come the rounding of the weight and, for Murthy, two quadratures cut at
-    different ends, each right to 1.3e-6 in the rule for float32 and to 1e-12 in the one for float64.
+    different ends, each right to 8e-6 in the rule for float32 and to 1e-12 in the one for float64.
     """
     assert given.log_prob.dtype == wanted.log_prob.dtype == given.weight.dtype == wanted.weight.dtype
     single = wanted.weight.dtype == torch.float32
@@ -59,7 +59,7 @@ def assert_close(given: Sample, wanted: Sample) -> None:
     expected, other = wanted.log_prob.double(), wanted.weight.double()
     allowed = (1e-6 if single else 1e-12) + last * expected.abs()
     assert bool(((given.log_prob - expected).abs() <= allowed).all())
-    allowed += last + (2.6e-6 if single else 2e-12)
+    allowed += last + (1.6e-5 if single else 2e-12)
     assert bool(((given.weight - other).abs() <= torch.finfo(torch.float32).tiny + allowed * other).all())
 
 

@@ -1,11 +1,9 @@
-"""The shared exp, log and random words: accuracy, known answers, and the copy of the coefficients in C++."""
+"""The shared exp, log and random words: accuracy and known answers."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +12,6 @@ from torch import Tensor
 from zoomkern.reference import exact, random
 
 mpmath = pytest.importorskip("mpmath")  # comes with torch, by way of sympy
-
-HEADER = Path(__file__).parents[2] / "csrc" / "core" / "exact.hpp"
 
 
 def relative_error(given: Tensor, true: Callable[[float], object], at: Tensor) -> float:
@@ -90,27 +86,8 @@ class TestLogExponential:
         assert bool((exact.log_exponential(edge, torch.zeros_like(edge)).diff() > 0).all())
 
 
-class TestCopyInCpp:
-    @pytest.fixture
-    def header(self) -> str:
-        if not HEADER.is_file():
-            pytest.skip("the C++ sources are not here")
-        return HEADER.read_text()
-
-    @pytest.mark.parametrize(
-        ("name", "coefficients"), [("kExp", exact.EXP), ("kLog", exact.LOG), ("kLog1p", exact.LOG1P)]
-    )
-    def test_coefficients_are_the_same_bits(self, header: str, name: str, coefficients: list[float]) -> None:
-        found = re.search(rf"constexpr double {name}\[\] = \{{(.*?)\}};", header, re.DOTALL)
-        assert found
-        text = [word.strip() for word in found[1].split(",")]
-        values = [float.fromhex(word) if "0x" in word else float(word) for word in text]
-        assert values == coefficients
-
-    @pytest.mark.parametrize("name", ["LOG2E", "LN2", "LN2_HIGH", "LN2_LOW"])
-    def test_constants_are_the_same_bits(self, header: str, name: str) -> None:
-        written = {float.fromhex(word) for word in re.findall(r"0x1\.[0-9a-f]+p[+-]?\d+", header)}
-        assert getattr(exact, name) in written
+class TestConstants:
+    """That C++ has the same is tested in tests/csrc."""
 
     def test_constants_are_what_they_are_called(self) -> None:
         assert math.log2(math.e) == exact.LOG2E

@@ -181,7 +181,7 @@ def check_draw(
     counts, draws = _check_counts(num_samples, max_samples, batch, logits.device)
     flat = logits.flatten(1) if grid else logits
     if temperature != 1.0:
-        flat = flat / temperature
+        flat = (flat.float() if flat.dtype.itemsize == 2 else flat) / temperature  # float16 might overflow
     pad = on_short == "pad"
     if not pad and draws > flat.shape[1] and sampler != "replacement" and counts is None and batch:
         raise ValueError(

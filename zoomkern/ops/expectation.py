@@ -35,7 +35,7 @@ class Expectation(torch.autograd.Function):
         """``baseline``: ``[B, D]``."""
         ctx.save_for_backward(features, log_prob, weight, baseline)
         ctx.gradient = gradient
-        return native.expectation(features, weight)  # type: ignore[no-any-return]
+        return native.expectation(features, weight)
 
     @staticmethod
     @once_differentiable
@@ -52,5 +52,5 @@ def expectation(
         return reference.expectation(features, log_prob, weight, baseline, gradient)
     if torch.is_grad_enabled() and (features.requires_grad or log_prob.requires_grad):
         code = GRADIENTS.index(gradient)
-        return Expectation.apply(features, log_prob, weight, baseline, code)  # type: ignore[no-any-return]
-    return native.expectation(features, weight)  # type: ignore[no-any-return]
+        return Expectation.apply(features, log_prob, weight, baseline, code)
+    return native.expectation(features, weight)

@@ -83,7 +83,7 @@ class Gathering(torch.autograd.Function):
         """``images``: one ``[B, C, H, W]`` tensor or B ``[C, H, W]``."""
         ctx.save_for_backward(offsets, conversion, *images)
         ctx.reading = reading
-        return native.gather_patches(list(images), None, offsets, conversion, *reading)  # type: ignore[no-any-return]
+        return native.gather_patches(list(images), None, offsets, conversion, *reading)
 
     @staticmethod
     @once_differentiable

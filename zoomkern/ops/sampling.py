@@ -106,8 +106,8 @@ def sample(
         return reference.sample(logits, mask, seed, counts, num_samples, sampler, estimator, pad, grid_width)
     arguments = (logits, mask, seed, counts, num_samples, *codes(sampler, estimator), pad, grid_width)
     if logits.requires_grad and torch.is_grad_enabled():
-        return Sampling.apply(*arguments)  # type: ignore[no-any-return]
-    return native.sample(*arguments)[:3]  # type: ignore[no-any-return]
+        return Sampling.apply(*arguments)
+    return native.sample(*arguments)[:3]
 
 
 def draw_weights(
@@ -116,4 +116,4 @@ def draw_weights(
     """log_prob and weight of a draw that is given: ``[B, N]`` each."""
     if backend == "reference":
         return reference.draw_weights(logits, mask, index, sampler, estimator)
-    return Weighing.apply(logits, mask, index, *codes(sampler, estimator))  # type: ignore[no-any-return]
+    return Weighing.apply(logits, mask, index, *codes(sampler, estimator))

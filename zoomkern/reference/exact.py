@@ -65,7 +65,7 @@ def log(x: Tensor) -> Tensor:
 
 
 def log_exponential(high: Tensor, low: Tensor) -> Tensor:
-    """log of a standard exponential variate, from 64 random bits.
+    """Logarithm of a standard exponential variate, from 64 random bits.
 
     With ``u = (bits + 1/2) / 2^64`` the variate is ``-log(1 - u)``: fine resolution where it is small, which is where
     the winners of a race are.

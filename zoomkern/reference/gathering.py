@@ -20,12 +20,12 @@ def gather_patches(
     shift: bool,
     dtype: torch.dtype,
 ) -> Tensor:
-    """``out[b, n, c, i, j] = images[b][c, y + i step, x + j step] * scale[c] + shift[c]``, ``fill[c]`` for the pixel outside.
+    """``out[b, n, c, i, j] = pixel * scale[c] + shift[c]``, the pixel at ``images[b][c, y + i step, x + j step]``.
 
     Args:
         images: ``B`` tensors ``[C, H, W]`` of any sizes, strides and pixel types.
         offsets: ``[B, N, 2]`` int64, top-left ``(y, x)``.
-        conversion: ``[3, C]`` float64 rows scale, shift and fill.
+        conversion: ``[3, C]`` float64 rows scale, shift and fill; fill stands for a pixel outside.
         patch_size: ``(h, w)`` in output pixels.
         step: every ``step``-th pixel is read.
         shift: move windows inside the image first.
@@ -41,7 +41,13 @@ def gather_patches(
 
 
 def _gather(
-    image: Tensor, offsets: Tensor, conversion: Tensor, size: tuple[int, int], step: int, shift: bool, dtype: torch.dtype
+    image: Tensor,
+    offsets: Tensor,
+    conversion: Tensor,
+    size: tuple[int, int],
+    step: int,
+    shift: bool,
+    dtype: torch.dtype,
 ) -> Tensor:
     """``[N, C, Ph, Pw]`` patches of one image."""
     if shift:

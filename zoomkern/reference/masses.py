@@ -51,7 +51,7 @@ def inclusion(mass: Tensor, cut: Cut) -> Tensor:
 
 
 def serpentine(items: int, grid_width: int, device: torch.device) -> Tensor:
-    """``[L]`` item at each step of a walk that turns at the end of every grid row; index order if ``grid_width`` is 0."""
+    """``[L]`` items along a walk that turns at the end of every grid row; index order if ``grid_width`` is 0."""
     order = torch.arange(items, device=device)
     if grid_width == 0:
         return order

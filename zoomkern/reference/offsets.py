@@ -30,7 +30,7 @@ def axis_offsets(cell: Tensor, cells: int, pixels: Tensor | int, extent: int, al
 def cell_offsets(
     index: Tensor, grid: tuple[int, int], sizes: Tensor, patch_size: tuple[int, int], step: int, align: str, padded: int
 ) -> Tensor:
-    """``[B, N, 2]`` offsets ``(y, x)`` of the cells ``index [B, N]`` in images of ``sizes [B, 2]``; ``padded`` for -1."""
+    """``[B, N, 2]`` offsets of the cells ``index [B, N]`` in images of ``sizes [B, 2]``; ``padded`` for -1."""
     row, column = index // grid[1], index % grid[1]
     height, width = sizes[:, :1], sizes[:, 1:]
     y = axis_offsets(row, grid[0], height, step * patch_size[0], align)
