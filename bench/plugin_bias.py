@@ -108,8 +108,8 @@ def plot(rows: Sequence[Row], items: int, path: Path) -> None:
     axes[0].set_ylabel("bias of the gradient towards the logits, %")
     axes[0].yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].legend(frameon=False, fontsize=9, loc="lower left")
-    title = f"Bias of the gradient behind a logistic head, by enumeration; Murthy and threshold have none at {items} draws"
-    figure.suptitle(title, fontsize=12)
+    title = "Bias of the gradient behind a logistic head, by enumeration"
+    figure.suptitle(f"{title}; Murthy and threshold have none at {items} draws", fontsize=12)
     figure.savefig(path, dpi=140)
     plt.close(figure)
 

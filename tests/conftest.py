@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,10 +55,9 @@ def _poisoned(create: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
 
 @pytest.fixture(autouse=True)
-def _poison_uninitialised_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _poison_uninitialised_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Floating-point memory that zoomkern's Python code leaves unwritten reads as NaN."""
     for name in ("empty", "empty_like", "empty_strided"):
         monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
     for name in ("new_empty", "new_empty_strided"):
         monkeypatch.setattr(torch.Tensor, name, _poisoned(getattr(torch.Tensor, name)))
-    yield

@@ -51,9 +51,9 @@ def enumerate_draws(
 ) -> tuple[Tensor, Tensor]:
     """Every draw of a sampler, and how likely it is.
 
-    ``gumbel``: all ordered draws, ``prod_j p_j / (mass not drawn before j)``. ``threshold``: the intervals of its random
-    start on which the systematic draw stays the same, as integers over the sampler's own masses. ``replacement``: all
-    sequences. ``topk``: the one draw.
+    ``gumbel``: all ordered draws, ``prod_j p_j / (mass not drawn before j)``. ``threshold``: the intervals of its
+    random start on which the systematic draw stays the same, as integers over the sampler's own masses.
+    ``replacement``: all sequences. ``topk``: the one draw.
 
     Args:
         logits: ``[L]`` float64; -inf is never drawn.

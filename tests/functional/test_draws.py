@@ -222,9 +222,7 @@ class TestMask:
     def test_a_mask_is_minus_infinity(self, sampler: str, backend: str) -> None:
         logits, mask = torch.randn(3, 400), torch.rand(3, 400) < 0.5
         masked = zoomkern.sample(logits, 12, sampler=sampler, mask=mask, seed=5, backend=backend)
-        minus = zoomkern.sample(
-            logits.masked_fill(~mask, -torch.inf), 12, sampler=sampler, seed=5, backend=backend
-        )
+        minus = zoomkern.sample(logits.masked_fill(~mask, -torch.inf), 12, sampler=sampler, seed=5, backend=backend)
         assert all(torch.equal(a, b) for a, b in zip(masked, minus, strict=True))
 
     @samplers
@@ -266,8 +264,7 @@ class TestSeeds:
         """A seed's lower and upper word and the row each change the draw."""
         logits = torch.zeros(1, 5000).expand(2, -1)
         drawn = [
-            zoomkern.sample(logits, 8, sampler=sampler, seed=s, backend=backend).index
-            for s in (0, 1, 1 << 32, 1 << 63)
+            zoomkern.sample(logits, 8, sampler=sampler, seed=s, backend=backend).index for s in (0, 1, 1 << 32, 1 << 63)
         ]
         rows = {tuple(row) for index in drawn for row in index.tolist()}
         assert len(rows) == 8
@@ -343,9 +340,7 @@ class TestCounts:
         some = zoomkern.sample(logits, counts, sampler=sampler, seed=seeds, backend=backend)
         assert some.index.shape == (3, 9)
         for b, count in enumerate(counts.tolist()):
-            alone = zoomkern.sample(
-                logits[b : b + 1], count, sampler=sampler, seed=seeds[b : b + 1], backend=backend
-            )
+            alone = zoomkern.sample(logits[b : b + 1], count, sampler=sampler, seed=seeds[b : b + 1], backend=backend)
             assert all(torch.equal(s[b, :count], a[0]) for s, a in zip(some, alone, strict=True))
 
     @without_replacement

@@ -46,9 +46,7 @@ def drawn(
 ) -> tuple[Tensor, testing.Draws]:
     """Logits that require a gradient, and their draws; cached, for the tests only read them."""
     logits = logits_of(attention, items).requires_grad_()
-    return logits, testing.enumerate_samples(
-        logits, num_samples, sampler=sampler, estimator=estimator, backend=backend
-    )
+    return logits, testing.enumerate_samples(logits, num_samples, sampler=sampler, estimator=estimator, backend=backend)
 
 
 def test_every_rule_of_an_unbiased_sampler_is_tested() -> None:

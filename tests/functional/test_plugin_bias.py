@@ -65,13 +65,13 @@ def test_low_variance_is_no_worse_than_replacement(attention: str, sampler: str,
 
 @attentions
 def test_one_draw_is_the_same_by_every_rule(attention: str) -> None:
-    first = [biases()[attention, *rule][0] for rule in RULES]
+    first = [biases()[(attention, *rule)][0] for rule in RULES]
     assert all(value == pytest.approx(first[0], rel=1e-9) for value in first)
 
 
 @attentions
 def test_drawing_all_items_leaves_no_bias_but_with_replacement(attention: str) -> None:
-    last = {rule: biases()[attention, *rule][-1] for rule in RULES}
+    last = {rule: biases()[(attention, *rule)][-1] for rule in RULES}
     assert max(last["gumbel", "murthy"]) < 1e-12
     assert max(last["threshold", "inclusion"]) < 1e-12
     assert min(last["replacement", "mean"]) > 1e-3
@@ -79,7 +79,7 @@ def test_drawing_all_items_leaves_no_bias_but_with_replacement(attention: str) -
 
 def test_bias_of_three_draws_from_diffuse_attention_is_of_the_order_of_ten_percent() -> None:
     for rule in RULES[1:]:
-        assert 0.05 < biases()["diffuse", *rule][2][0] < 0.2
+        assert 0.05 < biases()[("diffuse", *rule)][2][0] < 0.2
 
 
 def test_script_writes_a_table_and_a_picture(tmp_path: Path) -> None:

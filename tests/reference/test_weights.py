@@ -74,7 +74,9 @@ class TestMurthy:
         found = weights.murthy(*tensors(name), torch.float32)
         assert relative_error(found, murthy(*DRAWS[name])) < 1e-5
 
-    @pytest.mark.parametrize(("rule", "error"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["single", "double"])
+    @pytest.mark.parametrize(
+        ("rule", "error"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["single", "double"]
+    )
     @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0, 6.0, 10.0, 20.0])
     def test_random_attention_against_every_order(self, scale: float, rule: torch.dtype, error: float) -> None:
         for draws in (1, 2, 3, 4, 5, 5, 4, 3):
