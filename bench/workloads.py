@@ -9,20 +9,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from zoomkern import PinnedImage
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BLOCK = 1 << 24
 T = TypeVar("T")
 
 
 def pictures(count: int, size: int) -> list[Tensor]:
-    """``[3, size, size]`` uint8 views of HWC memory, filled with random blocks."""
+    """``[3, size, size]`` uint8 views of resident images (HWC, huge pages), filled with random blocks."""
     block = torch.randint(0, 256, (min(BLOCK, size * size * 3),), dtype=torch.uint8)
     images = []
     for _ in range(count):
-        pixels = torch.empty(size * size * 3, dtype=torch.uint8)
-        for part in pixels.split(len(block)):
-            part.copy_(block[: len(part)])
-        images.append(pixels.view(size, size, 3).permute(2, 0, 1))
+        image = PinnedImage.empty((3, size, size), torch.uint8, "HWC").tensor
+        rows = image.permute(1, 2, 0).flatten(1)
+        for part in rows.split(max(len(block) // rows.shape[1], 1)):
+            part.copy_(block[: part.numel()].view(part.shape))
+        images.append(image)
     return images
 
 

@@ -21,7 +21,7 @@ def tensor(name: str, value: Any, what: str) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be {what}; got {type(value).__name__}. Make one with torch.as_tensor(...).")
     dense(name, value)
-    if value.device.type == "meta":
+    if value.is_meta:
         raise ValueError(f"{name} must have data; got a tensor on meta. Make it on the cpu or on a GPU.")
     return value
 

@@ -41,10 +41,14 @@ class RowMasses {
 
   void measure(int64_t s) {
     const uint64_t* mass = compute(s);
-    for (int64_t i = 0; i < size(s); ++i) {
-      sum_[s] += mass[i];
-      most_[s] = std::max(most_[s], mass[i]);
+    const int64_t items = size(s);
+    uint64_t sum = 0, most = 0;
+    for (int64_t i = 0; i < items; ++i) {
+      sum += mass[i];
+      most = std::max(most, mass[i]);
     }
+    sum_[s] = sum;
+    most_[s] = most;
   }
 
   uint64_t mass(int64_t item) const {

@@ -162,10 +162,12 @@ void run_races(std::vector<Race> races, const Batch& batch, const std::vector<Ro
 void draw_topk(const Scores& row, int64_t items, int64_t draws, int64_t* index) {
   std::vector<Runner> best;  // a heap whose front is the worst of the best
   thread_local std::vector<int64_t> found(kChunk);
-  for (int64_t first = 0; first < items; first += kChunk) {
+  // Stretches double, so that a bound is known before most items are read.
+  int64_t stretch = std::min(kChunk, std::max<int64_t>(2 * draws, 512));
+  for (int64_t first = 0; first < items; first += stretch, stretch = std::min(2 * stretch, kChunk)) {
     const bool full = static_cast<int64_t>(best.size()) == draws;
     const double bound = full ? best.front().key : -kInf;
-    const int64_t size = std::min(kChunk, items - first);
+    const int64_t size = std::min(stretch, items - first);
     const int64_t count = kernels().above(row.from(first), first, size, bound, found.data());
     for (int64_t i = 0; i < count; ++i) {
       const Runner runner = {score(row, found[i]), found[i]};

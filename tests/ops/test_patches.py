@@ -232,10 +232,8 @@ def test_it_is_one_call_of_the_dispatcher(native, name, learn):
     assert calls(lambda: sample_patches(IMAGES[name], logits, 3, 8, seed=0, out=out, backend=native)) == [
         "zoomkern::sample_patches_out"
     ]
-    assert calls(lambda: sample_patches(IMAGES[name], logits, 3, 8, backend=native)) == [
-        "zoomkern::draw_seed",
-        "zoomkern::sample_patches",
-    ]
+    own = calls(lambda: sample_patches(IMAGES[name], logits, 3, 8, backend=native))
+    assert [call for call in own if call != "zoomkern::draw_seed"] == ["zoomkern::sample_patches"]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

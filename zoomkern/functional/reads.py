@@ -304,7 +304,7 @@ def _check_result(
 ) -> None:
     """The patches must have an address, and ``out`` must suit them."""
     wanted = (*leading, reading.height, reading.width)
-    bytes_wanted = math.prod(max(size, 1) for size in wanted) * PIXEL_DTYPES[reading.dtype].itemsize
+    bytes_wanted = math.prod([max(size, 1) for size in wanted]) * PIXEL_DTYPES[reading.dtype].itemsize
     if bytes_wanted > checks.MOST_BYTES:
         size = (reading.height, reading.width)
         raise ValueError(f"patch_size must make a result that fits in memory; got {size}, {bytes_wanted} bytes in all.")

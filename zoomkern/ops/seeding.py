@@ -22,6 +22,6 @@ def _(device: torch.device) -> Tensor:
 
 def draw_seed(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """A scalar int64 seed; ``torch.manual_seed``, checkpointing and compiled graphs treat it like any torch noise."""
-    if generator is not None:
+    if generator is not None or not torch.compiler.is_compiling():  # the op's own call, without its dispatch
         return torch.randint(LOWEST, HIGHEST, (), dtype=torch.int64, device=device, generator=generator)
     return torch.ops.zoomkern.draw_seed(device)
