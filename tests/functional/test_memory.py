@@ -31,10 +31,10 @@ def measure(monkeypatch):
 
 
 @pytest.mark.parametrize("sampler", ["gumbel", "threshold", "replacement", "topk"])
-def test_peak_is_the_output_and_scratch_of_the_attention(measure, sampler):
+def test_peak_is_the_output_and_scratch_of_the_attention(measure, native, sampler):
     settings = {"batch": 2, "size": 4096, "grid": 128, "draws": 32, "patch": 128}
 
-    found = measure("peak", who="cpu", sampler=sampler, **settings)
+    found = measure("peak", who=native, sampler=sampler, **settings)
 
     if not found["reset"]:
         pytest.skip("the kernel does not let a process reset its peak")
