@@ -72,12 +72,14 @@ class Patches(torch.autograd.Function):
         settings = (list(images), table, logits, mask, seed, counts, locations, conversion, *drawing, *reading)
         if out is None:
             patches, index, offsets, log_prob, weight, lse = native.sample_patches(*settings)
-            if not any(image.is_floating_point() and image.requires_grad for image in images):
-                ctx.mark_non_differentiable(patches)
         else:
             index, offsets, log_prob, weight, lse = native.sample_patches_out(out, *settings)
             patches = None
-        ctx.mark_non_differentiable(index, offsets, weight)
+        constants = [index, offsets, weight]
+        if patches is not None and not any(image.is_floating_point() and image.requires_grad for image in images):
+            constants.append(patches)
+        ctx.mark_non_differentiable(*constants)  # once: a second call would undo the first
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, mask, index, lse, offsets, conversion, *images)
         ctx.reading = reading
         return patches, index, offsets, log_prob, weight
@@ -85,12 +87,12 @@ class Patches(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad: Tensor | None, _index: Tensor, _offsets: Tensor, grad_log_prob: Tensor, _weight: Tensor
+        ctx: Any, grad: Tensor | None, _index: None, _offsets: None, grad_log_prob: Tensor | None, _weight: None
     ) -> tuple[Tensor | None, ...]:
         """The derivatives of its two parts."""
         logits, mask, index, lse, offsets, conversion, *images = ctx.saved_tensors
         grad_logits = None
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0] and grad_log_prob is not None:
             grad_logits = native.sample_backward(grad_log_prob, logits, mask, index, lse)
         grad_images: list[Tensor | None] = [None] * len(images)
         if grad is not None and any(ctx.needs_input_grad[10:]):

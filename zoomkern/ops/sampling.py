@@ -75,9 +75,11 @@ class Weighing(torch.autograd.Function):
     """log_prob and weight of a draw that is given."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, mask: Tensor | None, index: Tensor, *rules: int) -> tuple[Tensor, Tensor]:
-        """``rules``: the codes of the sampler and its estimator."""
-        log_prob, weight, lse = native.draw_weights(logits, mask, index, *rules)
+    def forward(
+        ctx: Any, logits: Tensor, mask: Tensor | None, index: Tensor, sampler: int, estimator: int
+    ) -> tuple[Tensor, Tensor]:
+        """``sampler`` and ``estimator``: their codes."""
+        log_prob, weight, lse = native.draw_weights(logits, mask, index, sampler, estimator)
         ctx.mark_non_differentiable(weight)
         ctx.save_for_backward(logits, mask, index, lse)
         return log_prob, weight

@@ -74,9 +74,8 @@ def draw_weights(
     place = index.clamp(min=0)
     scores = _scores(logits, mask)
     if scores.shape[-1]:
-        most = scores.detach().amax(-1, keepdim=True)
-        scores = scores.masked_fill(most == -torch.inf, 0.0)  # a row of which nothing may be drawn has no gradient
-        scores = scores - most.clamp(min=torch.finfo(torch.float64).min)  # before a common offset costs digits
+        top = scores.detach().amax(-1, keepdim=True)  # a common offset drops out before it costs digits
+        scores = torch.where(top > -torch.inf, scores - top, 0.0)  # a row of -inf has no derivative
     normaliser = scores.logsumexp(-1, keepdim=True)
     gathered = scores.gather(-1, place) if scores.shape[-1] else scores.new_zeros(index.shape)
     log_prob = torch.where(drawn, (gathered - normaliser).clamp(min=torch.finfo(kind).min), 0.0)
