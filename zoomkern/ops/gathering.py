@@ -55,6 +55,12 @@ def as_tensors(images: Tensor | Sequence[Tensor] | ImageBatch) -> list[Tensor]:
     return list(images.unbind(0)) if isinstance(images, Tensor) else list(images)
 
 
+def note_write(out: Tensor) -> None:
+    """Tell autograd that ``out`` was overwritten, so that a graph which saved it complains."""
+    if not torch.compiler.is_compiling() and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+
+
 def track(images: Sequence[Tensor]) -> bool:
     """Whether a gradient towards the images is wanted."""
     return torch.is_grad_enabled() and any(image.requires_grad for image in images)
@@ -124,6 +130,7 @@ def gather_patches(
     tensors, table = operands(images)
     if out is not None:
         native.gather_patches_out(reading.stored(out), tensors, table, offsets, conversion, *reading)
+        note_write(out)
         return out
     if track(tensors):
         return reading.view(Gathering.apply(offsets, conversion, reading, *tensors))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zoomkern.ops.gathering import Reading, as_tensors, image_gradients, operands, track
+from zoomkern.ops.gathering import Reading, as_tensors, image_gradients, note_write, operands, track
 from zoomkern.ops.library import LIBRARY
-from zoomkern.ops.sampling import codes, fake_draw
+from zoomkern.ops.sampling import codes, fake_draw, logits_gradient
 from zoomkern.reference import patches as reference
 from zoomkern.reference.offsets import ALIGNMENTS
 from zoomkern.typing import PIXEL_DTYPES, ImageBatch, SampledPatches
@@ -93,7 +93,7 @@ class Patches(torch.autograd.Function):
         logits, mask, index, lse, offsets, conversion, *images = ctx.saved_tensors
         grad_logits = None
         if ctx.needs_input_grad[0] and grad_log_prob is not None:
-            grad_logits = native.sample_backward(grad_log_prob, logits, mask, index, lse)
+            grad_logits = logits_gradient(grad_log_prob, logits, mask, index, lse)
         grad_images: list[Tensor | None] = [None] * len(images)
         if grad is not None and any(ctx.needs_input_grad[10:]):
             grad_images = image_gradients(grad, images, offsets, conversion, ctx.reading)
@@ -140,4 +140,6 @@ def sample_patches(
     else:
         given = native.sample_patches_out(stored, tensors, table, logits, *draw, conversion, *drawing, *reading)
         parts = (stored, *given[:4])
+    if out is not None:
+        note_write(out)
     return SampledPatches(reading.view(parts[0]) if out is None else out, *parts[1:])

@@ -51,6 +51,12 @@ def _(grad_log_prob, logits, mask, index, lse):  # type: ignore[no-untyped-def]
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
+def logits_gradient(grad_log_prob: Tensor, logits: Tensor, mask: Tensor | None, index: Tensor, lse: Tensor) -> Tensor:
+    """Gradient towards the logits; 16-bit ones are added up in float32 and rounded once."""
+    wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return native.sample_backward(grad_log_prob, wide, mask, index, lse).to(logits.dtype)
+
+
 class Sampling(torch.autograd.Function):
     """index, log_prob and weight; log_prob is differentiable towards the logits."""
 
@@ -68,7 +74,7 @@ class Sampling(torch.autograd.Function):
     def backward(ctx: Any, _index: Tensor, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
         """``grad logit_i = sum_{j drawn i} g_j - p_i sum_j g_j``."""
         logits, mask, index, lse = ctx.saved_tensors
-        return native.sample_backward(grad_log_prob, logits, mask, index, lse), *([None] * (1 + ctx.arguments))
+        return logits_gradient(grad_log_prob, logits, mask, index, lse), *([None] * (1 + ctx.arguments))
 
 
 class Weighing(torch.autograd.Function):
@@ -88,7 +94,7 @@ class Weighing(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
         """As :meth:`Sampling.backward`."""
-        return native.sample_backward(grad_log_prob, *ctx.saved_tensors), None, None, None, None
+        return logits_gradient(grad_log_prob, *ctx.saved_tensors), None, None, None, None
 
 
 def sample(
