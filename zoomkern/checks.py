@@ -28,7 +28,7 @@ def tensor(name: str, value: Any, what: str) -> Tensor:
 
 def dense(name: str, value: Tensor) -> None:
     """``value`` must be neither sparse, nested, quantized nor complex."""
-    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_complex():
+    if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_complex():
         kind = f"nested {value.dtype}" if value.is_nested else f"{value.layout} {value.dtype}"
         raise TypeError(f"{name} must be a dense, real tensor; got {kind}. Use .to_dense() or .real.")
 
@@ -53,6 +53,8 @@ def sample(name: str, value: Any, dims: Sequence[int] = (2,)) -> None:
 
 def integer(name: str, value: Any, least: int, most: int = MOST_PIXELS) -> int:
     """``value`` as an int in ``[least, most]``."""
+    if type(value) is int and least <= value <= most:
+        return value
     if isinstance(value, (bool, Tensor)) or not isinstance(value, (int, torch.SymInt, numbers.Integral)):
         raise TypeError(f"{name} must be an int; got {type(value).__name__} {value!r}.")
     number: Any = value

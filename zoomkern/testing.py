@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import accumulate, pairwise, permutations, product
+from itertools import accumulate, combinations_with_replacement, pairwise, permutations, product
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ import zoomkern
 from zoomkern.reference.masses import cut, fixed_point, serpentine
 from zoomkern.typing import Sample
 
-#: More draws than this are refused: 8 items in any order are 40,320, and 8 items 6 times with replacement 262,144.
+#: More draws than this are refused: 8 items in any order are 40,320, and 8 of 8 items with replacement 6,435.
 MOST_DRAWS = 1_000_000
 
 
@@ -47,7 +48,7 @@ class Draws(NamedTuple):
 
 
 def enumerate_draws(
-    logits: Tensor, num_samples: int, sampler: str = "gumbel", *, grid_width: int = 0
+    logits: Tensor, num_samples: int, sampler: str = "gumbel", *, grid_width: int = 0, ordered: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Every draw of a sampler, and how likely it is.
 
@@ -60,6 +61,7 @@ def enumerate_draws(
         num_samples: ``N``, at most the drawable items except for ``replacement``.
         sampler: as for :func:`zoomkern.sample`.
         grid_width: columns of the grid that the items form, 0 for a list; it sets the walk of ``threshold``.
+        ordered: False makes one draw, sorted, of all sequences of ``replacement`` that differ in order alone.
 
     Returns:
         index ``[K, N]`` int64 and probability ``[K]`` float64.
@@ -80,21 +82,40 @@ def enumerate_draws(
         return _systematic(scores, num_samples, grid_width)
     if sampler not in ("gumbel", "replacement"):
         raise ValueError(f"sampler must be one of gumbel, threshold, replacement, topk; got {sampler!r}.")
-    repeats = sampler == "replacement"
-    count = len(items) ** num_samples if repeats else math.perm(len(items), num_samples)
-    if count > MOST_DRAWS:
-        raise ValueError(f"num_samples must leave at most {MOST_DRAWS} draws to enumerate; got {count}.")
-    sequences = product(items, repeat=num_samples) if repeats else permutations(items, num_samples)
-    index = torch.tensor(list(sequences), dtype=torch.int64).reshape(count, num_samples)
-    if repeats:
-        mass = fixed_point(scores)
-        return index, (mass.double() / mass.sum().double())[index].prod(1)
+    if sampler == "replacement":
+        return _sequences(scores, items, num_samples) if ordered else _multisets(scores, items, num_samples)
+    count = _enumerable(math.perm(len(items), num_samples))
+    index = torch.tensor(list(permutations(items, num_samples)), dtype=torch.int64).reshape(count, num_samples)
     left = scores.expand(count, -1).clone()  # of what is not drawn yet
     log_probability = scores.new_zeros(count)
     for drawn in index.unbind(1):
         log_probability += scores[drawn] - left.logsumexp(1)
         left.scatter_(1, drawn[:, None], -torch.inf)
     return index, log_probability.exp()
+
+
+def _enumerable(count: int) -> int:
+    if count > MOST_DRAWS:
+        raise ValueError(f"num_samples must leave at most {MOST_DRAWS} draws to enumerate; got {count}.")
+    return count
+
+
+def _sequences(scores: Tensor, items: list[int], num_samples: int) -> tuple[Tensor, Tensor]:
+    """Draws with replacement, each in its order."""
+    count = _enumerable(len(items) ** num_samples)
+    index = torch.tensor(list(product(items, repeat=num_samples)), dtype=torch.int64).reshape(count, num_samples)
+    mass = fixed_point(scores)
+    return index, (mass.double() / mass.sum().double())[index].prod(1)
+
+
+def _multisets(scores: Tensor, items: list[int], num_samples: int) -> tuple[Tensor, Tensor]:
+    """Draws with replacement, sorted, each with the probability of all its orders."""
+    count = _enumerable(math.comb(len(items) + num_samples - 1, num_samples))
+    draws = list(combinations_with_replacement(items, num_samples))
+    orders = [math.factorial(num_samples) // math.prod(map(math.factorial, Counter(d).values())) for d in draws]
+    index = torch.tensor(draws, dtype=torch.int64).reshape(count, num_samples)
+    mass = fixed_point(scores)
+    return index, scores.new_tensor(orders) * (mass.double() / mass.sum().double())[index].prod(1)
 
 
 def _systematic(scores: Tensor, num_samples: int, grid_width: int) -> tuple[Tensor, Tensor]:
@@ -149,7 +170,7 @@ def enumerate_samples(
     Gradient:
         ``sample.log_prob`` is differentiable towards ``logits``.
     """
-    index, probability = enumerate_draws(logits, num_samples, sampler, grid_width=grid_width)
+    index, probability = enumerate_draws(logits, num_samples, sampler, grid_width=grid_width, ordered=False)
     rows = logits.expand(index.shape[0], -1)
     sample = zoomkern.draw_weights(rows, index, sampler=sampler, estimator=estimator, backend=backend)
     return Draws(sample, probability)
@@ -208,7 +229,7 @@ def enumerate_inside(
         if count == 0:
             places[parent, count] = range(1)
             continue
-        index, probability = enumerate_draws(logits[parent], count, sampler)
+        index, probability = enumerate_draws(logits[parent], count, sampler, ordered=False)
         pool.append(torch.nn.functional.pad(index, (0, width - count), value=-1))
         owner.append(torch.full((index.shape[0],), parent))
         chance.append(probability)

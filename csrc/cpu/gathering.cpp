@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kBandBytes = 1 << 18;  // of output, per task
 constexpr int64_t kHugePage = 1 << 21;
+constexpr int64_t kMostPixels = (int64_t{1} << 31) - 1;  // along an axis
 
 ImageView view_of(const void* data, const Tensor& image, int64_t first_dim) {
   ImageView view = {data, {}, {}, dtype_of(image)};
@@ -50,6 +51,7 @@ void place(const ImageView& image, const int64_t* offset, const Reading& reading
 
 Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& table, int64_t batch, int64_t channels) {
   if (table) {
+    require_type(*table, ScalarType::Long, "zoomkern: table must be int64");
     require(images.empty() && table->dim() == 2 && table->size(0) == batch && table->size(1) == 8,
             "zoomkern: table must be [B, 8], without images");
     const Tensor rows = dense(*table);
@@ -80,6 +82,7 @@ Conversion::Conversion(const Tensor& conversion) : rows(dense_as(conversion, Sca
 
 Reading make_reading(int64_t height, int64_t width, int64_t step, bool shift, int64_t dtype, bool channels_last) {
   require(height > 0 && width > 0 && step > 0, "zoomkern: patch size and step must be positive");
+  require(std::max(height, width) <= kMostPixels / step, "zoomkern: step times patch size must be below 2^31");
   require(dtype >= kFloat16 && dtype < kDtypes, "zoomkern: dtype must be floating point");
   return {{height, width}, step, shift, dtype, channels_last};
 }
@@ -133,6 +136,7 @@ struct Gather {
         offsets(dense(at)),
         conversion(rows),
         reading(how) {
+    require_type(at, ScalarType::Long, "zoomkern: offsets must be int64");
     require(at.dim() == 3 && at.size(2) == 2, "zoomkern: offsets must be [B, N, 2]");
   }
 

@@ -2,6 +2,7 @@
 // vectorises them; sums run over a fixed number of lanes, so that every instruction set adds in the same order.
 #include "cpu/kernels.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -40,15 +41,22 @@ auto with_float(int64_t dtype, F body) {
   }
 }
 
-// The scores of a block: -inf where nothing may be drawn.
+// The scores of a block, -inf where nothing may be drawn and behind `count`: in the buffer, or where they lie if they
+// can be read there.
 template <class T>
-ZK_INLINE void load(const Scores& scores, int64_t begin, int64_t count, Real<T>* out) {
+ZK_INLINE const Real<T>* load(const Scores& scores, int64_t begin, int64_t count, Real<T>* buffer) {
+  constexpr Real<T> lowest = -std::numeric_limits<Real<T>>::infinity();
   const T* data = static_cast<const T*>(scores.data) + begin;
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Real<T>>(to_float(data[i]));
+  if constexpr (std::is_same_v<T, Real<T>>) {
+    if (!scores.mask && count == kBlock) return data;
+  }
+  for (int64_t i = 0; i < count; ++i) buffer[i] = static_cast<Real<T>>(to_float(data[i]));
   if (scores.mask) {
     const uint8_t* mask = reinterpret_cast<const uint8_t*>(scores.mask) + begin;
-    for (int64_t i = 0; i < count; ++i) out[i] = mask[i] ? out[i] : -std::numeric_limits<Real<T>>::infinity();
+    for (int64_t i = 0; i < count; ++i) buffer[i] = mask[i] ? buffer[i] : lowest;
   }
+  for (int64_t i = count; i < kBlock; ++i) buffer[i] = lowest;
+  return buffer;
 }
 
 // exp(x) for x <= 0 to 2 ulp; 2^-126 at the least.
@@ -73,17 +81,15 @@ template <class T>
 Scan scan(const Scores& scores, int64_t items) {
   using R = Real<T>;
   constexpr R lowest = -std::numeric_limits<R>::infinity();
-  R block[kBlock], top[kLanes];
+  R buffer[kBlock], top[kLanes];
   int64_t drawable = 0;
   bool wrong = false;
   for (int64_t j = 0; j < kLanes; ++j) top[j] = lowest;
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
-    const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
-    load<T>(scores, begin, count, block);
-    for (int64_t i = count; i < padded; ++i) block[i] = lowest;
+    const R* block = load<T>(scores, begin, count, buffer);
     R open[kLanes] = {}, bad[kLanes] = {};  // counted in the type of the scores, so that one vector width serves all
-    for (int64_t i = 0; i < padded; i += kLanes) {
+    for (int64_t i = 0; i < count; i += kLanes) {
       for (int64_t j = 0; j < kLanes; ++j) {
         const R x = block[i + j];
         top[j] = x > top[j] ? x : top[j];
@@ -104,17 +110,17 @@ Scan scan(const Scores& scores, int64_t items) {
 template <class T>
 double sum_exp(const Scores& scores, int64_t items, double max) {
   using R = Real<T>;
-  R block[kBlock];
+  R buffer[kBlock], exps[kBlock];
   double total = 0;
   const R top = static_cast<R>(max);
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
     const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
-    load<T>(scores, begin, count, block);
-    for (int64_t i = count; i < padded; ++i) block[i] = -std::numeric_limits<R>::infinity();
+    const R* block = load<T>(scores, begin, count, buffer);
+    for (int64_t i = 0; i < padded; ++i) exps[i] = exp_of(block[i] - top);
     R lanes[kLanes] = {};
     for (int64_t i = 0; i < padded; i += kLanes) {
-      for (int64_t j = 0; j < kLanes; ++j) lanes[j] += exp_of(block[i + j] - top);
+      for (int64_t j = 0; j < kLanes; ++j) lanes[j] += exps[i + j];
     }
     for (int64_t j = 0; j < kLanes; ++j) total += lanes[j];
   }
@@ -186,35 +192,38 @@ ZK_INLINE void race_words(Key key, uint64_t group, uint32_t* out) {
   memcpy(out + 2 * kWordLanes, &high, sizeof(high));
 }
 
-// Writes first + j for every j that is kept; few are.
+// Writes first + j for every j that is kept (1, others are 0); few are. `count` is a multiple of 64.
 ZK_INLINE int64_t collect(const uint8_t* kept, int64_t count, int64_t first, int64_t* out) {
   int64_t found = 0;
-  for (int64_t j = 0; j < count; j += 8) {
-    uint64_t any;
-    memcpy(&any, kept + j, 8);
-    if (!any) continue;
-    for (int64_t k = j; k < j + 8; ++k) {
-      if (kept[k]) out[found++] = first + k;
+  for (int64_t j = 0; j < count; j += 64) {
+    uint64_t bits = 0;
+    for (int64_t k = 0; k < 8; ++k) {
+      uint64_t bytes;
+      memcpy(&bytes, kept + j + 8 * k, 8);
+      bits |= bytes * 0x0102040810204080u >> 56 << 8 * k;  // byte i to bit i
     }
+    for (; bits; bits &= bits - 1) out[found++] = first + j + __builtin_ctzll(bits);
   }
   return found;
 }
 
-// An item is rejected when u >= exp(score - max) * bound. Both sides are taken to 31 bits and with a margin of 2^-13,
-// more than the errors of the fast exponential and of its argument, so that rounding only lets more items through.
+// An item is rejected when u >= exp(score - max) * bound, in logarithms of base two: the bits of a float, read as an
+// integer, are 2^23 times a lower bound of its logarithm plus 127, too low by at most 0.09. The first 31 bits of u are
+// a lower bound of u, so that only the rounding of the other side needs the margin. Of u = 0 the bits say 2^-158, which
+// rejects only where the other side is less than that; u is never below 2^-65.
 template <class T>
 int64_t survivors(const Scores& scores, int64_t first, int64_t items, double max, double bound, Key key, int64_t* out) {
   using R = Real<T>;
   constexpr int64_t group = 4 * kLanes;
+  constexpr double margin = 0x1p-10, unit = 0x1p23;
   const R top = static_cast<R>(max);
-  const double wide = bound * (1 + 0x1p-13) * 0x1p31;
-  const float factor = wide < 1e38 ? static_cast<float>(wide) : 1e38f;
+  const float slope = static_cast<float>(1.4426950408889634 * unit);
+  const float rise = static_cast<float>((std::log2(bound) + 31 + 127 + margin) * unit);
   int64_t found = 0;
-  R block[kBlock];
+  R buffer[kBlock];
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
-    load<T>(scores, begin, count, block);
-    for (int64_t i = count; i < kBlock; ++i) block[i] = -std::numeric_limits<R>::infinity();
+    const R* block = load<T>(scores, begin, count, buffer);
     for (int64_t i = 0; i < count; i += group) {
       uint32_t words[group];
       uint8_t kept[group];
@@ -222,10 +231,8 @@ int64_t survivors(const Scores& scores, int64_t first, int64_t items, double max
         race_words(key, static_cast<uint64_t>(first + begin + i + j) >> 2, words + j);
       }
       for (int64_t j = 0; j < group; ++j) {
-        const R x = block[i + j] - top;
-        const float limit = fast_exp(static_cast<float>(x)) * factor;
         const float u = static_cast<float>(static_cast<int32_t>(words[j] >> 1));
-        kept[j] = (u <= limit) & (block[i + j] > -std::numeric_limits<R>::infinity());
+        kept[j] = static_cast<float>(bit_cast<int32_t>(u)) < static_cast<float>(block[i + j] - top) * slope + rise;
       }
       found += collect(kept, group, first + begin + i, out + found);
     }
@@ -236,14 +243,13 @@ int64_t survivors(const Scores& scores, int64_t first, int64_t items, double max
 template <class T>
 int64_t above(const Scores& scores, int64_t first, int64_t items, double bound, int64_t* out) {
   using R = Real<T>;
-  R block[kBlock];
+  R buffer[kBlock];
   uint8_t kept[kBlock];
   int64_t found = 0;
   const R least = static_cast<R>(bound);  // exact: the bound is a score
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
-    load<T>(scores, begin, count, block);
-    for (int64_t i = count; i < kBlock; ++i) block[i] = -std::numeric_limits<R>::infinity();
+    const R* block = load<T>(scores, begin, count, buffer);
     for (int64_t i = 0; i < kBlock; ++i) kept[i] = block[i] > least;
     found += collect(kept, kBlock, first + begin, out + found);
   }
@@ -282,14 +288,24 @@ void race_keys(const Scores& row, const int64_t* items, int64_t count, double ma
   }
 }
 
+// Every pair is compared: among few keys that is faster than branches which nobody can predict.
+void rank(const double* __restrict keys, int64_t count, int64_t* __restrict ranks) {
+  for (int64_t i = 0; i < count; ++i) ranks[i] = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    const double key = keys[j];
+    for (int64_t i = 0; i < j; ++i) ranks[i] += key > keys[i];
+    for (int64_t i = j + 1; i < count; ++i) ranks[i] += key >= keys[i];
+  }
+}
+
 template <class T>
 void masses(const Scores& scores, int64_t items, double max, int bits, uint64_t* out) {
   using R = Real<T>;
-  R block[kBlock];
+  R buffer[kBlock];
   const double unit = static_cast<double>(uint64_t{1} << bits);
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
-    load<T>(scores, begin, count, block);
+    const R* block = load<T>(scores, begin, count, buffer);
     for (int64_t i = 0; i < count; ++i) {
       const double x = static_cast<double>(block[i]);
       const double mass = exact::exp(x > -kInf ? x - max : -kInf) * unit;
@@ -322,11 +338,11 @@ double log_filled_sum(const double* c, int64_t count, double s, double* filled) 
 template <class T>
 void softmax_backward(const Scores& scores, int64_t items, double lse, double total, void* grad) {
   using R = Real<T>;
-  R block[kBlock];
+  R buffer[kBlock];
   T* out = static_cast<T*>(grad);
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
-    load<T>(scores, begin, count, block);
+    const R* block = load<T>(scores, begin, count, buffer);
     const R scale = static_cast<R>(-total);
     for (int64_t i = 0; i < count; ++i) {
       const R x = static_cast<R>(static_cast<double>(block[i]) - lse);
@@ -383,8 +399,8 @@ double pool_backward_any(const void* g, const void* f, const void* b, int64_t dt
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {ZK_STRING(ZK_ISA), scan_any,         sum_exp_any,    survivors_any,        above_any,
-                       race_keys_any,     masses_any,       log_filled_sum, softmax_backward_any, read_rows,
-                       pool_any,          pool_backward_any};
+const Kernels table = {ZK_STRING(ZK_ISA), scan_any, sum_exp_any,      survivors_any,  above_any,
+                       race_keys_any,     rank,     masses_any,       log_filled_sum, softmax_backward_any,
+                       read_rows,         pool_any, pool_backward_any};
 
 }  // namespace zoomkern::ZK_ISA

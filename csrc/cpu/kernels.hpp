@@ -53,6 +53,8 @@ struct Kernels {
   int64_t (*above)(const Scores&, int64_t first, int64_t items, double bound, int64_t* out);
   // float64 race keys of the given items of a row
   void (*race_keys)(const Scores& row, const int64_t* items, int64_t count, double max, Key, double* keys);
+  // for each key how many are larger, or equal and before it
+  void (*rank)(const double* keys, int64_t count, int64_t* ranks);
   // integer masses of a stretch: round(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn
   void (*masses)(const Scores&, int64_t items, double max, int bits, uint64_t* out);
   // filled_j = 1 - exp(-c_j s) for c_j s >= 1e-150; returns the sum of its logarithms

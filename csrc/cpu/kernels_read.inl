@@ -1,7 +1,7 @@
 // Reading of patches; part of kernels.cpp.
 
-constexpr int64_t kPiece = 256;  // values that are converted at a time before they are narrowed
-constexpr int64_t kAhead = 8;    // rows whose pixels are fetched ahead: windows are narrow, so the hardware does not
+constexpr int64_t kPiece = 256;   // values that are converted at a time before they are narrowed
+constexpr int64_t kTouched = 16;  // rows that are brought into the cache before they are converted
 
 // Stores values of the arithmetic's type as U.
 template <class U, class R>
@@ -36,6 +36,53 @@ ZK_INLINE void convert(const T* data, int64_t stride, int64_t count, Real<T> sca
   }
 }
 
+// Three interleaved bytes a pixel: kRgb pixels are spread over lanes of four, from which a shuffle takes a channel.
+#if defined(__AVX512BW__)
+constexpr int64_t kRgb = 16, kRgbRead = 16;  // pixels of a vector, and those whose bytes are read
+typedef __m512i RgbBytes;
+typedef __m512 RgbFloats;
+ZK_INLINE RgbBytes rgb_spread(const uint8_t* data) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
+  return _mm512_permutexvar_epi32(lanes, _mm512_maskz_loadu_epi32(0x0FFF, data));
+}
+ZK_INLINE RgbFloats rgb_channel(RgbBytes bytes, int c) {
+  const int take = static_cast<int>(0x80808000u) + c;  // one byte, three zeros
+  return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(bytes, _mm512_set4_epi32(take + 9, take + 6, take + 3, take)));
+}
+#elif defined(__AVX2__)
+constexpr int64_t kRgb = 8, kRgbRead = 10;
+typedef __m256i RgbBytes;
+typedef __m256 RgbFloats;
+ZK_INLINE RgbBytes rgb_spread(const uint8_t* data) {
+  const __m128i front = _mm_loadu_si128(reinterpret_cast<const __m128i*>(data));
+  const __m128i back = _mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 12));
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(front), back, 1);
+}
+ZK_INLINE RgbFloats rgb_channel(RgbBytes bytes, int c) {
+  const int take = static_cast<int>(0x80808000u) + c;
+  const __m128i lane = _mm_setr_epi32(take, take + 3, take + 6, take + 9);
+  return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(lane)));
+}
+#endif
+
+// Whole vectors of a row of interleaved bytes; returns how many pixels they hold.
+ZK_INLINE int64_t convert_rgb_vectors(const uint8_t* data, int64_t count, const float* scale, const float* shift,
+                                      float* const out[3]) {
+  int64_t i = 0;
+#if defined(__AVX2__)
+  for (; i + kRgbRead <= count; i += kRgb) {
+    const RgbBytes bytes = rgb_spread(data + 3 * i);
+    for (int c = 0; c < 3; ++c) {
+      const RgbFloats values = rgb_channel(bytes, c) * scale[c] + shift[c];
+      memcpy(out[c] + i, &values, sizeof(values));
+    }
+  }
+#else
+  (void)data, (void)count, (void)scale, (void)shift, (void)out;
+#endif
+  return i;
+}
+
 // One row of three interleaved channels, each to its own place.
 template <class T, class U>
 ZK_INLINE void convert_rgb(const T* __restrict data, int64_t count, const Real<T>* scale, const Real<T>* shift,
@@ -43,7 +90,12 @@ ZK_INLINE void convert_rgb(const T* __restrict data, int64_t count, const Real<T
   using R = Real<T>;
   const R s0 = scale[0], s1 = scale[1], s2 = scale[2], t0 = shift[0], t1 = shift[1], t2 = shift[2];
   if constexpr (std::is_same_v<U, R>) {
-    for (int64_t i = 0; i < count; ++i) {
+    int64_t i = 0;
+    if constexpr (std::is_same_v<T, uint8_t>) {
+      float* const out[3] = {r, g, b};
+      i = convert_rgb_vectors(data, count, scale, shift, out);
+    }
+    for (; i < count; ++i) {
       r[i] = static_cast<R>(to_float(data[3 * i])) * s0 + t0;
       g[i] = static_cast<R>(to_float(data[3 * i + 1])) * s1 + t1;
       b[i] = static_cast<R>(to_float(data[3 * i + 2])) * s2 + t2;
@@ -88,8 +140,12 @@ ZK_INLINE void convert_interleaved(const T* data, int64_t count, const Pattern<R
   }
 }
 
-ZK_INLINE void fetch(const void* data, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(data) + i);
+// Reads a byte of every cache line. Loads that nothing waits for overlap as prefetches would, and where pages are small
+// to the hardware they take half the time.
+ZK_INLINE void touch(const void* data, int64_t bytes) {
+  const volatile char* byte = static_cast<const volatile char*>(data);
+  for (int64_t i = 0; i < bytes; i += 64) (void)byte[i];
+  (void)byte[bytes - 1];
 }
 
 // One patch, seen as pixels of type T that become values of type U.
@@ -129,10 +185,8 @@ class Patch {
     }
     const bool interleaved = image_.stride[0] == 1 && stride_ == all && channels == all;
     if (interleaved && reading_.channels_last) pattern_.repeat(scale_, shift_, channels);
-    const int64_t bytes = interleaved ? (columns_.last - columns_.first) * all * static_cast<int64_t>(sizeof(T)) : 0;
-    for (int64_t i = first; i < last && i < first + kAhead && bytes; ++i) fetch_row(i, bytes);
     for (int64_t i = first; i < last; ++i) {
-      if (bytes && i + kAhead < last) fetch_row(i + kAhead, bytes);
+      if ((i - first) % kTouched == 0) touch_rows(c0, interleaved ? all : 1, channels, i, std::min(i + kTouched, last));
       const bool covered = i >= rows_.first && i < rows_.last;
       for (int64_t c = 0; c < channels; ++c) {
         fill(line(c0 + c, i), 0, covered ? columns_.first : reading_.size[1], fill_[c]);
@@ -169,8 +223,16 @@ class Patch {
     }
   }
 
-  void fetch_row(int64_t i, int64_t bytes) const {
-    if (i >= rows_.first && i < rows_.last) fetch(data_ + i * reading_.step * image_.stride[1], bytes);
+  // Brings rows of some channels into the cache, `together` of which lie side by side, unless their pixels are so far
+  // apart that each has a line of its own.
+  void touch_rows(int64_t c0, int64_t together, int64_t channels, int64_t first, int64_t last) const {
+    const int64_t bytes = static_cast<int64_t>(sizeof(T)), count = columns_.last - columns_.first;
+    if (stride_ * bytes > 64) return;
+    const int64_t width = (stride_ * (count - 1) + together) * bytes;
+    for (int64_t i = std::max(first, rows_.first); i < std::min(last, rows_.last); ++i) {
+      const T* row = data_ + i * reading_.step * image_.stride[1] + c0 * image_.stride[0];
+      for (int64_t c = 0; c < channels; c += together) touch(row + c * image_.stride[0], width);
+    }
   }
   void fill(U* line, int64_t begin, int64_t end, U value) const {
     for (int64_t j = begin; j < end; ++j) line[j * pitch_] = value;

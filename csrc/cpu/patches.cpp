@@ -40,9 +40,14 @@ template <class F>
 Result run(const Images& images, const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts,
            const Places& places, const Conversion& conversion, const Rule& rule, const Reading& reading, F make_out) {
   require(places.locations || places.rows * places.columns == batch.items, "zoomkern: logits must cover the grid");
-  require(!places.locations || places.locations->numel() == 2 * batch.items ||
-              places.locations->numel() == 2 * batch.items * batch.rows,
-          "zoomkern: locations must be [L, 2] or [B, L, 2]");
+  if (places.locations) {
+    const Tensor& at = *places.locations;
+    const int64_t dims = at.dim();
+    require_type(at, ScalarType::Long, "zoomkern: locations must be int64");
+    require((dims == 2 || (dims == 3 && at.size(0) == batch.rows)) && at.size(dims - 2) == batch.items &&
+                at.size(dims - 1) == 2,
+            "zoomkern: locations must be [L, 2] or [B, L, 2]");
+  }
   Result result = {draw(batch, seed, counts, rule), make({batch.rows, rule.num_samples, 2}, ScalarType::Long)};
   const int64_t* index = read<int64_t>(result.drawn.index);
   int64_t* offsets = write<int64_t>(result.offsets);

@@ -15,6 +15,7 @@ namespace zoomkern {
 namespace {
 
 constexpr int64_t kChunk = 16384;   // items of one task; a multiple of 64, so that chunks start at a group of words
+constexpr int64_t kFewKeys = 256;   // that are ranked rather than sorted
 constexpr int64_t kSmallRow = 256;  // items below which a race keeps everybody
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
@@ -84,7 +85,9 @@ struct Runner {
   double key;
   int64_t item;
 };
-bool ahead(const Runner& a, const Runner& b) { return a.key != b.key ? a.key > b.key : a.item < b.item; }
+constexpr auto ahead = [](const Runner& a, const Runner& b) {
+  return a.key != b.key ? a.key > b.key : a.item < b.item;
+};
 
 // The race of one row: its bound rises until the winners are known to be among the survivors.
 struct Race {
@@ -94,7 +97,7 @@ struct Race {
 
   Race(int64_t b, int64_t n, const RowStats& stats, Key k) : row(b), draws(n), key(k) {
     const double count = static_cast<double>(n);
-    bound = (count + 4 * std::sqrt(count) + 8) / stats.sum;
+    bound = (count + 3 * std::sqrt(count) + 8) / stats.sum;
   }
   bool everybody(int64_t items) const { return items <= kSmallRow || 8 * draws >= items || !(bound < 1e30); }
   void widen() {
@@ -110,12 +113,22 @@ bool finish(const Race& race, const Batch& batch, double max, const std::vector<
   if (count < race.draws) return false;
   std::vector<double> keys(count);
   kernels().race_keys(batch.row(race.row), items.data(), count, max, race.key, keys.data());
-  std::vector<Runner> runners(count);
-  for (int64_t i = 0; i < count; ++i) runners[i] = {keys[i], items[i]};
-  std::partial_sort(runners.begin(), runners.begin() + race.draws, runners.end(), ahead);
-  if (!all && !(runners[race.draws - 1].key > -std::log(race.bound))) return false;
-  for (int64_t i = 0; i < race.draws; ++i) index[i] = runners[i].item;
-  return true;
+  double least = 0;  // key of the last winner
+  const auto winner = [&](int64_t place, double key, int64_t item) {
+    if (place < race.draws) index[place] = item;
+    if (place == race.draws - 1) least = key;
+  };
+  if (count <= kFewKeys) {
+    int64_t ranks[kFewKeys];
+    kernels().rank(keys.data(), count, ranks);
+    for (int64_t i = 0; i < count; ++i) winner(ranks[i], keys[i], items[i]);
+  } else {
+    std::vector<Runner> runners(count);
+    for (int64_t i = 0; i < count; ++i) runners[i] = {keys[i], items[i]};
+    std::partial_sort(runners.begin(), runners.begin() + race.draws, runners.end(), ahead);
+    for (int64_t i = 0; i < race.draws; ++i) winner(i, runners[i].key, runners[i].item);
+  }
+  return all || least > -std::log(race.bound);
 }
 
 void run_races(std::vector<Race> races, const Batch& batch, const std::vector<RowStats>& stats, int64_t width,
@@ -142,8 +155,8 @@ void run_races(std::vector<Race> races, const Batch& batch, const std::vector<Ro
     });
     std::vector<uint8_t> done(open);
     parallel(open, [&](int64_t r) {
-      std::vector<int64_t> items;
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      std::vector<int64_t> items = std::move(found[r * chunks]);
+      for (int64_t chunk = 1; chunk < chunks; ++chunk) {
         const std::vector<int64_t>& part = found[r * chunks + chunk];
         items.insert(items.end(), part.begin(), part.end());
       }
@@ -210,8 +223,14 @@ double rest_of(const Scores& row, int64_t items, const RowStats& stats, const in
   std::vector<uint8_t> open(items, 1);
   if (row.mask) std::copy(row.mask, row.mask + items, open.begin());
   for (int64_t j = 0; j < n; ++j) open[index[j]] = 0;
-  const Scores others = {row.data, reinterpret_cast<const bool*>(open.data()), row.dtype};
-  return kernels().sum_exp(others, items, stats.max) / stats.sum;
+  const bool* left = reinterpret_cast<const bool*>(open.data());
+  rest = kernels().sum_exp({row.data, left, row.dtype}, items, stats.max);
+  if (row.dtype != kFloat64 && rest < 1e-24) {  // float32 takes what is below exp(-87) for nothing
+    std::vector<double> wide(items);
+    for (int64_t i = 0; i < items; ++i) wide[i] = score(row, i);
+    rest = kernels().sum_exp({wide.data(), left, kFloat64}, items, stats.max);
+  }
+  return rest / stats.sum;
 }
 
 // log_prob and weight of one row whose draw stands in index.
@@ -219,11 +238,12 @@ template <class T>
 void weigh(const Scores& row, int64_t items, const RowStats& stats, const RowMasses* masses, int64_t sampler,
            int64_t estimator, const int64_t* index, int64_t width, T* log_prob, T* weight) {
   int64_t n = 0;
+  const double log_sum = std::log(stats.sum);
   std::vector<double> prob(width), w(width, 0.0);
   for (int64_t j = 0; j < width; ++j) {
     log_prob[j] = 0;
     if (index[j] < 0) continue;
-    const double value = (score(row, index[j]) - stats.max) - std::log(stats.sum);
+    const double value = (score(row, index[j]) - stats.max) - log_sum;
     log_prob[j] = static_cast<T>(std::max(value, static_cast<double>(std::numeric_limits<T>::lowest())));
     prob[j] = std::exp(value);
     n = j + 1;
@@ -281,6 +301,7 @@ Drawn make_drawn(const Batch& batch, const Tensor& index) {
 Batch::Batch(const Tensor& logits, const std::optional<Tensor>& mask)
     : rows(logits.size(0)), items(logits.size(1)), logits_(dense(logits)), mask_(dense(mask)) {
   require(logits.dim() == 2, "zoomkern: logits must be [B, L]");
+  require_type(mask, ScalarType::Bool, "zoomkern: mask must be bool");
   require(!mask || (mask->dim() == 2 && mask->size(0) == rows && mask->size(1) == items),
           "zoomkern: mask must have the shape of logits");
   scores = {logits_.const_data_ptr(), read<bool>(mask_), dtype_of(logits_)};
@@ -289,6 +310,9 @@ Batch::Batch(const Tensor& logits, const std::optional<Tensor>& mask)
 double RowStats::lse() const { return drawable ? max + std::log(sum) : 0.0; }
 
 Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule) {
+  require_type(seed, ScalarType::Long, "zoomkern: seed must be int64");
+  require_type(counts, ScalarType::Long, "zoomkern: counts must be int64");
+  require(rule.num_samples >= 0, "zoomkern: num_samples must not be negative");
   require(seed.dim() == 0 || (seed.dim() == 1 && seed.size(0) == batch.rows), "zoomkern: seed must be a scalar or [B]");
   require(!counts || (counts->dim() == 1 && counts->size(0) == batch.rows), "zoomkern: counts must be [B]");
   const Tensor seeds = dense(seed);
@@ -335,15 +359,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, std::optional<T
   return {drawn.index, drawn.log_prob, drawn.weight, drawn.lse};
 }
 
+void check_index(const Tensor& index, const Batch& batch) {
+  require_type(index, ScalarType::Long, "zoomkern: index must be int64");
+  require(index.dim() == 2 && index.size(0) == batch.rows, "zoomkern: index must be [B, N]");
+  const Tensor drawn = dense(index);
+  const int64_t *items = read<int64_t>(drawn), width = index.size(1);
+  for (int64_t i = 0; i < batch.rows * width; ++i) {
+    require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
+    require(items[i] < 0 || i % width == 0 || items[i - 1] >= 0, "zoomkern: index must have -1 behind the items only");
+  }
+}
+
 std::tuple<Tensor, Tensor, Tensor> draw_weights(Tensor logits, std::optional<Tensor> mask, Tensor index,
                                                 int64_t sampler, int64_t estimator) {
   const Batch batch(logits, mask);
-  require(index.dim() == 2 && index.size(0) == batch.rows, "zoomkern: index must be [B, N]");
+  check_index(index, batch);
   Drawn drawn = make_drawn(batch, dense(index));
-  const int64_t* items = read<int64_t>(drawn.index);
-  for (int64_t i = 0; i < batch.rows * index.size(1); ++i) {
-    require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
-  }
   const std::vector<RowStats> stats = statistics(batch);
   std::vector<RowMasses> masses;
   if (sampler == kThresholdSampler) masses = measure(batch, stats, 0);
@@ -361,10 +392,14 @@ void add_drawn(const int64_t* index, const W* grad, int64_t draws, T* out) {
 // grad logit_i = sum over draws j of i of g_j - p_i sum_j g_j.
 Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor> mask, Tensor index, Tensor lse) {
   const Batch batch(logits, mask);
+  check_index(index, batch);
+  require_type(lse, ScalarType::Double, "zoomkern: lse must be float64");
+  require(lse.dim() == 1 && lse.size(0) == batch.rows, "zoomkern: lse must be [B]");
   const Tensor drawn = dense(index), lses = dense(lse);
   const Tensor grads = dense_as(grad_log_prob, ScalarType::Double);
   const int64_t width = drawn.size(1), chunks = chunks_of(batch.items), dtype = batch.scores.dtype;
-  require(grads.size(0) == batch.rows && grads.size(1) == width, "zoomkern: grad_log_prob must be [B, N]");
+  require(grads.dim() == 2 && grads.size(0) == batch.rows && grads.size(1) == width,
+          "zoomkern: grad_log_prob must be [B, N]");
   Tensor out = make({batch.rows, batch.items}, kScalarTypes[dtype]);
   char* data = write<char>(out);
   std::vector<double> totals(batch.rows, 0.0);

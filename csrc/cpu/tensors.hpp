@@ -25,6 +25,14 @@ inline void require(bool condition, const char* message) {
   if (!condition) throw std::runtime_error(message);
 }
 
+// Public functions check their arguments in Python; what calls an op itself must not read garbage either.
+inline void require_type(const Tensor& tensor, ScalarType type, const char* message) {
+  require(tensor.scalar_type() == type, message);
+}
+inline void require_type(const std::optional<Tensor>& tensor, ScalarType type, const char* message) {
+  if (tensor) require_type(*tensor, type, message);
+}
+
 inline int64_t dtype_of(const Tensor& tensor) {
   for (int64_t code = 0; code < kDtypes; ++code) {
     if (tensor.scalar_type() == kScalarTypes[code]) return code;
@@ -74,6 +82,7 @@ inline Tensor dense_as(const Tensor& tensor, ScalarType type) {
 
 template <class F>
 void parallel(int64_t tasks, const F& body) {
+  if (tasks == 1) return body(int64_t{0});
   torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) body(task);
   });

@@ -42,8 +42,8 @@ class Murthy {
       if (c_[j] < c_[slowest_]) slowest_ = j;
       total += prob_[j];
     }
-    const double mode = std::log(mode_of()), top = log_value(mode, 1);
-    const double start = mode - fallen(mode, -1), stop = mode + fallen(mode, 1);
+    const double mode = std::log(mode_of()), top = log_value(mode, 1), left_top = top - std::log(filled_[slowest_]);
+    const double start = mode - fallen(mode, left_top, -1), stop = mode + fallen(mode, top, 1);
     const int steps = std::max(rule_.fewest, static_cast<int>(std::ceil((stop - start) / rule_.widest)));
     std::vector<double> ratio(n_, 0.0);
     double whole = 0;
@@ -78,9 +78,9 @@ class Murthy {
     return side < 0 ? value - std::log(filled_[slowest_]) : value;
   }
 
-  // How far from the mode the integrand has fallen.
-  double fallen(double mode, int side) {
-    const double floor = log_value(mode, side) - rule_.fall;
+  // How far from the mode, where its logarithm is `top`, the integrand has fallen.
+  double fallen(double mode, double top, int side) {
+    const double floor = top - rule_.fall;
     double near = 0, far = 1;
     while (log_value(mode + side * far, side) > floor) near = far, far *= 2;
     for (int i = 0; i < rule_.bisections; ++i) {

@@ -91,28 +91,20 @@ class TestOneStage:
             assert float((given - wanted).abs().max()) < 1e-12
 
 
-def eight_item_cases() -> list[tuple[str, str, str, int]]:
-    """All N for every rule, but what takes seconds: the longest quadratures for one attention, short sequences only."""
-    return [
-        (attention, sampler, estimator, n)
-        for attention in ATTENTION
-        for sampler, estimator in RULES
-        for n in range(3, 9)
-        if (sampler != "replacement" or n <= 4) and (estimator != "murthy" or n not in (6, 7) or attention == "peaked")
-    ]
-
-
-@pytest.mark.parametrize(("attention", "sampler", "estimator", "num_samples"), eight_item_cases())
+@attentions
+@rules
+@pytest.mark.parametrize("num_samples", range(3, 9))
 def test_eight_items_are_unbiased(attention: str, sampler: str, estimator: str, num_samples: int, native: str) -> None:
-    logits = logits_of(attention, 8).requires_grad_()
-    draws = testing.enumerate_samples(logits, num_samples, sampler=sampler, estimator=estimator, backend=native)
+    logits, draws = drawn(attention, 8, num_samples, sampler, estimator, native)
     features = features_of(8).requires_grad_()
     inputs = (features, logits)
     p = logits.softmax(0)
     assert float((testing.expected_weights(draws, 8) - p.detach()).abs().max()) < 1e-12
-    mean = testing.expected_gradients(draws, features, linear, inputs, backend=native)
-    for given, wanted in zip(mean, testing.exact_gradients(p, features, linear, inputs), strict=True):
-        assert float((given - wanted).abs().max()) < 1e-12
+    true = testing.exact_gradients(p, features, linear, inputs)
+    for baseline in (None, torch.tensor([2.5, -1.0, 3.5], dtype=torch.float64)):
+        mean = testing.expected_gradients(draws, features, linear, inputs, baseline=baseline, backend=native)
+        for given, wanted in zip(mean, true, strict=True):
+            assert float((given - wanted).abs().max()) < 1e-12
 
 
 @rules

@@ -1,12 +1,15 @@
 """ImageBank: a table that tells the truth about its images, and batches that a compiled step can choose."""
 
+import copy
 import ctypes
 import gc
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
+from zoomkern import gather_patches
 from zoomkern.images import ImageBank, PinnedImage, Pyramid
 from zoomkern.typing import PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch
 
@@ -150,3 +153,38 @@ def test_a_compiled_step_sees_other_images_without_compiling_again(images):
 def test_what_cannot_be_banked_is_refused_by_name(images, error, message):
     with pytest.raises(error, match=message):
         ImageBank(images)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda bank: pickle.loads(pickle.dumps(bank))])
+def test_a_copy_describes_its_own_images(images, again):
+    bank = ImageBank(images[:2])  # torch itself pickles no uint16
+    pixels = [image.clone() for image in bank.images]
+    other = again(bank)
+    del bank
+    images.clear()
+    gc.collect()
+
+    assert [row[0] for row in other.table.tolist()] == [image.data_ptr() for image in other.images]
+    for row, image in zip(other.table, pixels, strict=True):
+        assert read_pixel(row, 2, 1, 3) == image[2, 1, 3].numpy().tobytes()
+
+
+@pytest.mark.parametrize("column", range(len(TABLE_COLUMNS)))
+def test_a_batch_whose_table_describes_something_else_is_refused(images, column):
+    batch = ImageBank(images)[[1, 3]]
+    batch.table[1, column] += 1
+    with pytest.raises(ValueError, match=r"images.table must describe images.images\[3\] in row 1"):
+        gather_patches(batch, torch.zeros(2, 1, 2, dtype=torch.int64), 2)
+
+
+def test_a_batch_that_was_pickled_is_refused(images):
+    batch = pickle.loads(pickle.dumps(ImageBank(images[:2])[[0]]))
+    with pytest.raises(ValueError, match="Send the bank and the ids"):
+        gather_patches(batch, torch.zeros(1, 1, 2, dtype=torch.int64), 2)
+
+
+def test_a_negated_view_is_refused():
+    negated = torch.ones(3, 4, 4, dtype=torch.complex64).conj().imag
+    assert negated.is_neg()
+    with pytest.raises(ValueError, match="resolve_neg"):
+        ImageBank([negated])

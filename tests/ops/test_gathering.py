@@ -13,7 +13,6 @@ LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 RESULTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 DIVISORS = {torch.uint8: 255.0, torch.uint16: 65535.0}
-PATCHES = 100  # of one example
 
 
 def as_array(image):
@@ -76,43 +75,52 @@ def random_image(rng, shape, dtype, view):
     return VIEWS[view](values.to(dtype))
 
 
-def random_places(rng, size, extent):
-    """``[PATCHES]`` starts along one axis: inside, over the edges, just outside, and as far as int64 reaches."""
-    near = rng.integers(-extent - 2, size + extent + 3, PATCHES)
+def random_places(rng, size, extent, count):
+    """``[count]`` starts along one axis: inside, over the edges, just outside, and as far as int64 reaches."""
+    near = rng.integers(-extent - 2, size + extent + 3, count)
     far = rng.choice(
-        [LOWEST, LOWEST + 1, PADDED_OFFSET, PADDED_OFFSET - 1, 1 << 62, HIGHEST, -(1 << 31), 1 << 32], PATCHES
+        [LOWEST, LOWEST + 1, PADDED_OFFSET, PADDED_OFFSET - 1, 1 << 62, HIGHEST, -(1 << 31), 1 << 32], count
     )
-    return np.where(rng.random(PATCHES) < 0.03, far, near)
+    return np.where(rng.random(count) < 0.03, far, near)
 
 
 SCALES = [1.0, -0.5, 1 / 255, 2.0**-20, 3.0, 0.1]
 FILLS = [0, 1, 255, -3.5, 1e3]
 
 
-@st.composite
-def readings(draw):
-    """One call: images, where and how they are read."""
-    form = draw(st.sampled_from(["batch", "list", "bank", "pinned", "pyramid"]))
-    kind = draw(st.sampled_from(PIXEL_DTYPES))
-    channels = draw(st.sampled_from([3, 3, 1, 2, 4, 16, 17]))
+def reading(choose, patches):
+    """One call: images, where and how they are read; ``choose`` takes one of a sequence."""
+    form, kind = choose(["batch", "list", "bank", "pinned", "pyramid"]), choose(PIXEL_DTYPES)
     return {
         "form": form,
-        "dtypes": draw(st.lists(st.sampled_from(PIXEL_DTYPES), min_size=2, max_size=2))
-        if form == "bank"
-        else [kind] * 2,
-        "channels": channels,
-        "sizes": draw(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 70)), min_size=2, max_size=2)),
-        "views": draw(st.lists(st.sampled_from(sorted(VIEWS)), min_size=2, max_size=2)),
-        "patch": (draw(st.integers(1, 9)), draw(st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 33])))),
-        "step": draw(st.sampled_from([1, 1, 2, 3, 7])),
-        "mode": draw(st.sampled_from(["constant", "shift"])),
-        "shorthand": form != "bank" and draw(st.booleans()),
-        "dtype": draw(st.sampled_from(RESULTS)),
-        "last": draw(st.booleans()),
-        "out": draw(st.booleans()),
-        "level": draw(st.integers(0, 9)),
-        "seed": draw(st.integers(0, 1 << 30)),
+        "dtypes": [choose(PIXEL_DTYPES) if form == "bank" else kind for _ in range(2)],
+        "channels": choose([3, 3, 1, 2, 4, 16, 17]),
+        "sizes": [(choose(range(1, 41)), choose(range(1, 71))) for _ in range(2)],
+        "views": [choose(sorted(VIEWS)) for _ in range(2)],
+        "patch": (choose(range(1, 10)), choose([*range(1, 10), 16, 17, 33, 40])),
+        "patches": patches,
+        "step": choose([1, 1, 2, 3, 7]),
+        "mode": choose(["constant", "shift"]),
+        "shorthand": form != "bank" and choose([False, True]),
+        "dtype": choose(RESULTS),
+        "last": choose([False, True]),
+        "out": choose([False, True]),
+        "level": choose(range(10)),
+        "seed": choose(range(1 << 30)),
     }
+
+
+@st.composite
+def readings(draw):
+    """A hundred patches of one call."""
+    return reading(lambda options: draw(st.sampled_from(options)), 100)
+
+
+@st.composite
+def hundreds_of_readings(draw):
+    """A hundred calls of a few patches each: one choice of Hypothesis, for its own take longer than the calls."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 60)))
+    return [reading(lambda options: options[rng.integers(len(options))], 4) for _ in range(100)]
 
 
 def check_reading(case, backend):
@@ -142,16 +150,13 @@ def check_reading(case, backend):
         scale, shift = 1 / (divisor * std), -np.array(shift) / std
     else:
         options |= {"scale": scale, "shift": shift}
-    size, step = case["patch"], case["step"]
+    size, step, half = case["patch"], case["step"], case["patches"] // 2
     extents = [step * s for s in size]
     places = np.stack(
-        [
-            np.stack([random_places(rng, image.shape[1 + a], extents[a]) for a in (0, 1)], -1)[: PATCHES // 2]
-            for image in read
-        ]
+        [np.stack([random_places(rng, image.shape[1 + a], extents[a], half) for a in (0, 1)], -1) for image in read]
     )
     if case["out"]:
-        shape = (2, PATCHES // 2, *size, channels) if case["last"] else (2, PATCHES // 2, channels, *size)
+        shape = (2, half, *size, channels) if case["last"] else (2, half, channels, *size)
         out = torch.full(shape, torch.nan, dtype=case["dtype"])
         options["out"] = out.permute(0, 1, 4, 2, 3) if case["last"] else out
 
@@ -168,14 +173,14 @@ def check_reading(case, backend):
         **options,
     )
 
-    assert result.shape == (2, PATCHES // 2, channels, *size)
+    assert result.shape == (2, half, channels, *size)
     assert (result.permute(0, 1, 3, 4, 2) if case["last"] else result).is_contiguous()
     if case["out"]:
         assert result.data_ptr() == out.data_ptr()
     for image, where, patches in zip(read, places.tolist(), result, strict=True):
         expected = slice_patches(image, where, size, step, case["mode"], scale, shift, fill, case["dtype"])
         assert torch.equal(bits(patches), bits(expected))
-    return PATCHES
+    return 2 * half
 
 
 @pytest.fixture
@@ -187,12 +192,12 @@ def levels(native):
     torch.ops.zoomkern.set_simd_level(before)
 
 
-def search(examples, check):
-    """Runs a check on that many readings, on one thread; returns the sum of what it counts."""
+def search(strategy, examples, check):
+    """Runs a check on that many examples, on one thread; returns the sum of what it counts."""
     counted, threads = 0, torch.get_num_threads()
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(readings())
+    @given(strategy)
     def run(case):
         nonlocal counted
         counted += check(case)
@@ -205,16 +210,28 @@ def search(examples, check):
     return counted
 
 
-def test_100_000_patches_equal_numpy_slices_bit_for_bit(native, levels):
-    def check(case):
-        torch.ops.zoomkern.set_simd_level(levels[case["level"] % len(levels)])
-        return check_reading(case, native)
+def check_on_its_level(case, native, levels):
+    torch.ops.zoomkern.set_simd_level(levels[case["level"] % len(levels)])
+    return check_reading(case, native)
 
-    assert search(1000, check) >= 100_000
+
+def test_1_000_readings_of_100_patches_equal_numpy_slices_bit_for_bit(native, levels):
+    assert search(readings(), 1000, lambda case: check_on_its_level(case, native, levels)) >= 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_100_000_readings_equal_numpy_slices_bit_for_bit(native, levels):
+    def check(cases):
+        for case in cases:
+            check_on_its_level(case, native, levels)
+        return len(cases)
+
+    assert search(hundreds_of_readings(), 1000, check) >= 100_000
 
 
 def test_5_000_patches_of_the_reference_equal_numpy_slices():
-    assert search(50, lambda case: check_reading(case, "reference")) >= 5_000
+    assert search(readings(), 50, lambda case: check_reading(case, "reference")) >= 5_000
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -297,3 +297,38 @@ def test_both_gradients_agree_with_the_reference(native, sampler, padding_mode):
             grads.append(torch.autograd.grad(value, [logits, *images]))
         for expected, given in zip(*grads, strict=True):
             torch.testing.assert_close(given, expected)
+
+
+def test_an_image_of_integers_may_be_refilled_before_the_backward_pass(backend):
+    images = picture(3, 40, 50)[None].clone()
+    logits = torch.randn(1, 5, 6, requires_grad=True)
+    drawn = sample_patches(images, logits, 3, 8, seed=1, backend=backend)
+    images.zero_()
+    drawn.log_prob.sum().backward()
+
+    again = sample(logits.detach().requires_grad_(), 3, seed=1, backend=backend)
+    assert torch.equal(again.index, drawn.index)
+    assert logits.grad.abs().sum() > 0
+
+
+def test_a_grid_without_cells_is_padded(backend):
+    images = picture(3, 20, 20)[None]
+    drawn = sample_patches(images, torch.zeros(1, 0, 0), 2, 4, on_short="pad", fill=9, seed=0, backend=backend)
+
+    assert drawn.index.tolist() == [[-1, -1]]
+    assert (drawn.offsets == PADDED_OFFSET).all()
+    assert (drawn.patches == 9).all()
+
+
+def test_writing_to_out_is_seen_by_a_graph_that_saved_it(backend):
+    images, offsets = picture(3, 20, 20)[None], torch.zeros(1, 1, 2, dtype=torch.int64)
+    out = torch.ones(1, 1, 3, 4, 4)
+    weight = torch.ones(1, requires_grad=True)
+    product = (out * weight).sum()
+    gather_patches(images, offsets, 4, out=out, backend=backend)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    product = (out * weight).sum()
+    sample_patches(images, torch.zeros(1, 2, 2), 1, 4, out=out, seed=0, backend=backend)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()

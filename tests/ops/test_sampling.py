@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -296,3 +297,29 @@ class TestGradient:
         drawn.log_prob[0, 3:].sum().backward()
         assert logits.grad is not None
         assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_the_gradient_of_16_bit_logits_is_that_of_wide_ones_rounded_once(dtype: torch.dtype) -> None:
+    """512 draws of few items: added up in 16 bits, the gradient of an item would stop growing."""
+    logits = torch.tensor([[4.0, 0.0, -1.0, 0.5]], dtype=dtype)
+    grads = []
+    for kind in (dtype, torch.float32):
+        leaf = logits.detach().to(kind, copy=True).requires_grad_()
+        drawn = zoomkern.sample(leaf, 512, sampler="replacement", seed=3, backend="cpu")
+        (drawn.log_prob * torch.linspace(1, 2, 512)).sum().backward()
+        grads.append(leaf.grad)
+    assert torch.equal(grads[0], grads[1].to(dtype))
+
+
+def test_what_is_left_is_found_below_the_range_of_float32() -> None:
+    """Items 90 and 100 nats below the first, of which a draw holds one; each of the pair counts double."""
+    logits = torch.tensor([[0.0, -90.0, -90.0, -100.0]])
+    index = torch.tensor([[0, 1], [0, 2], [0, 3]])
+    rows = logits.expand(3, 4)
+    for estimator in ESTIMATORS["gumbel"]:
+        given = zoomkern.draw_weights(rows, index, estimator=estimator, backend="cpu")
+        wanted = zoomkern.draw_weights(rows, index, estimator=estimator, backend="reference")
+        # 1.4e-45 is the last place there.
+        torch.testing.assert_close(given.weight, wanted.weight, rtol=1e-5, atol=2e-45)
+    assert float(zoomkern.draw_weights(rows, index).weight[0, 1]) == pytest.approx(2 * math.exp(-90), rel=1e-4)

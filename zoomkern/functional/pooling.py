@@ -147,8 +147,10 @@ def estimate_total(
 
     Args:
         values: ``[B, N]``, the quantity of each drawn item.
-        sample: the draw; padded draws do not count.
-        sampler: the sampler that made it, ``gumbel``, ``threshold`` or ``replacement``.
+        sample: the draw as :func:`sample` made it, not merged; padded draws do not count. A weight in float32 holds no
+            probability below 1e-38: give logits in float64 where items that unlikely are to count.
+        sampler: the sampler that made it, ``gumbel``, ``threshold`` or ``replacement``. A draw does not tell: with
+            another sampler's draw the error is wrong, and with that of ``topk`` the total too.
 
     Returns:
         total and standard error, ``[B]`` each, float64. The error is NaN for fewer than two draws.

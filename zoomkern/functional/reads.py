@@ -231,7 +231,7 @@ def cell_offsets(
         low, high = int(index.min()), int(index.max())
         if low < -1 or high >= rows * columns:
             raise ValueError(f"index must be -1 or in [0, {rows * columns}); got {low} to {high}.")
-    size, step = checks.pair("patch_size", patch_size), checks.integer("step", step, 1)
+    size, step = _extent(patch_size, step)
     align = checks.choice("align", align, offsets_room.ALIGNMENTS)
     return offsets_room.cell_offsets(index, (rows, columns), image_size, size, step, align, PADDED_OFFSET)
 
@@ -279,11 +279,18 @@ def _conversion(images: Any, scale: Any, shift: Any, mean: Any, std: Any, fill: 
     return checks.conversion(channels, divisor, scale, shift, mean, std, fill)
 
 
+def _extent(patch_size: int | tuple[int, int], step: int) -> tuple[tuple[int, int], int]:
+    """The checked size and step of patches that span a possible number of pixels."""
+    size, step = checks.pair("patch_size", patch_size), checks.integer("step", step, 1)
+    if max(size) * step > checks.MOST_PIXELS:
+        raise ValueError(f"step * patch_size must be at most {checks.MOST_PIXELS} pixels; got {step} * {max(size)}.")
+    return size, step
+
+
 def _reading(
     images: Any, patch_size: Any, step: int, padding_mode: str, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> gathering.Reading:
-    height, width = checks.pair("patch_size", patch_size)
-    step = checks.integer("step", step, 1)
+    (height, width), step = _extent(patch_size, step)
     checks.choice("padding_mode", padding_mode, PADDING_MODES)
     checks.dtype("dtype", dtype, checks.FLOATS)
     if not isinstance(memory_format, torch.memory_format):

@@ -53,10 +53,7 @@ class ImageBank:
                     f"images[{i}] must have {first.shape[0]} channels on {first.device} as images[0]; "
                     f"got {image.shape[0]} on {image.device}. Make the images equal in both."
                 )
-        rows = [
-            (image.data_ptr(), *image.shape, *image.stride(), dtype_code(image.dtype, f"images[{i}]"))
-            for i, image in enumerate(self.images)
-        ]
+        rows = [descriptor(image, f"images[{i}]") for i, image in enumerate(self.images)]
         self.table = torch.tensor(rows, dtype=torch.int64, device=first.device)
 
     @property
@@ -85,6 +82,9 @@ class ImageBank:
         """
         index = self._as_index(ids)
         return ImageBatch(self.table.index_select(0, index), index, self.images)
+
+    def __reduce__(self) -> tuple[type[ImageBank], tuple[list[Tensor]]]:
+        return ImageBank, (list(self.images),)  # a copy's images lie elsewhere
 
     def __repr__(self) -> str:
         nbytes = sum(image.nbytes for image in self.images)
@@ -117,6 +117,11 @@ class ImageBank:
         return list(listed)
 
 
+def descriptor(image: Tensor, name: str) -> tuple[int, ...]:
+    """A row of the table, in the order of :data:`zoomkern.typing.TABLE_COLUMNS`."""
+    return (image.data_ptr(), *image.shape, *image.stride(), dtype_code(image.dtype, name))
+
+
 def _member(image: Tensor | PinnedImage, name: str) -> Tensor:
     tensor = image.tensor if isinstance(image, PinnedImage) else image
     if not isinstance(tensor, Tensor):
@@ -128,6 +133,8 @@ def _member(image: Tensor | PinnedImage, name: str) -> Tensor:
         raise ValueError(f"{name} must be [C, H, W]; got shape {tuple(tensor.shape)}. Add or index a dimension.")
     if tensor.numel() == 0:
         raise ValueError(f"{name} must hold at least one pixel; got shape {tuple(tensor.shape)}. Leave it out.")
+    if tensor.is_neg():
+        raise ValueError(f"{name} must hold its own values; got a negated view. Use image.resolve_neg().")
     if tensor.requires_grad:
         raise ValueError(
             f"{name} must not require a gradient, which a table cannot carry. Use image.detach(), or a list."

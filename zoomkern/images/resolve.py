@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zoomkern import checks
+from zoomkern.images.bank import descriptor
 from zoomkern.images.pinned import PinnedImage
 from zoomkern.images.pyramid import Pyramid
 from zoomkern.typing import PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, dtype_code
@@ -54,6 +55,8 @@ def resolve_images(
                 f"images.ids must be int64 [{images.table.shape[0]}], one for each row of images.table; "
                 f"got {images.ids.dtype} {tuple(images.ids.shape)}. Make the batch with bank[ids]."
             )
+        if not torch.compiler.is_compiling() and images.table.device.type == "cpu":
+            _check_descriptors(images)
         return images
     if isinstance(images, (PinnedImage, Pyramid)):
         raise TypeError(f"images must be a batch; got one {type(images).__name__}. Wrap it in a list: [image].")
@@ -70,6 +73,16 @@ def resolve_images(
     for i, tensor in enumerate(tensors):
         _check_equal(tensors[0], tensor, f"images[{i}]")
     return tensors
+
+
+def _check_descriptors(batch: ImageBatch) -> None:
+    """The table must describe the images: one that came from another process, or by hand, points anywhere."""
+    for b, (row, i) in enumerate(zip(batch.table.tolist(), batch.ids.tolist(), strict=True)):
+        if not 0 <= i < len(batch.images) or tuple(row) != descriptor(batch.images[i], f"images.images[{i}]"):
+            raise ValueError(
+                f"images.table must describe images.images[{i}] in row {b}; it does not. "
+                "Send the bank and the ids to another process rather than the batch, and index there with bank[ids]."
+            )
 
 
 def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:

@@ -80,7 +80,9 @@ class Patches(torch.autograd.Function):
             constants.append(patches)
         ctx.mark_non_differentiable(*constants)  # once: a second call would undo the first
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(logits, mask, index, lse, offsets, conversion, *images)
+        read = images if any(ctx.needs_input_grad[10:]) else ()  # others may be refilled before the backward pass
+        ctx.save_for_backward(logits, mask, index, lse, offsets, conversion, *read)
+        ctx.images = len(images)
         ctx.reading = reading
         return patches, index, offsets, log_prob, weight
 
@@ -94,8 +96,8 @@ class Patches(torch.autograd.Function):
         grad_logits = None
         if ctx.needs_input_grad[0] and grad_log_prob is not None:
             grad_logits = logits_gradient(grad_log_prob, logits, mask, index, lse)
-        grad_images: list[Tensor | None] = [None] * len(images)
-        if grad is not None and any(ctx.needs_input_grad[10:]):
+        grad_images: list[Tensor | None] = [None] * ctx.images
+        if grad is not None and images:
             grad_images = image_gradients(grad, images, offsets, conversion, ctx.reading)
         return grad_logits, *([None] * 9), *grad_images
 

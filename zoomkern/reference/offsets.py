@@ -22,6 +22,7 @@ def axis_offsets(cell: Tensor, cells: int, pixels: Tensor | int, extent: int, al
         extent: pixels that the patch spans, ``step * patch size``.
         align: one of :data:`ALIGNMENTS`.
     """
+    cells = max(cells, 1)  # of a grid without cells every draw is padded
     if align == "center" or cells == 1:
         return ((2 * cell + 1) * pixels - cells * extent) // (2 * cells)
     return cell * (pixels - 1) // (cells - 1) - extent // 2
@@ -31,7 +32,8 @@ def cell_offsets(
     index: Tensor, grid: tuple[int, int], sizes: Tensor, patch_size: tuple[int, int], step: int, align: str, padded: int
 ) -> Tensor:
     """``[B, N, 2]`` offsets of the cells ``index [B, N]`` in images of ``sizes [B, 2]``; ``padded`` for -1."""
-    row, column = index // grid[1], index % grid[1]
+    columns = max(grid[1], 1)
+    row, column = index // columns, index % columns
     height, width = sizes[:, :1], sizes[:, 1:]
     y = axis_offsets(row, grid[0], height, step * patch_size[0], align)
     x = axis_offsets(column, grid[1], width, step * patch_size[1], align)
