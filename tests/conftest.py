@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,27 @@ from zoomkern.ops import backends
 # The same examples on every run; `--hypothesis-profile=default` searches for others.
 settings.register_profile("zoomkern", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("zoomkern")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_text = "fail unless the tests that are skipped, and why, are the lines of this file ('path: reason')"
+    parser.addoption("--expect-skips", metavar="FILE", type=Path, help=help_text)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """A test that is skipped without notice might as well not be there."""
+    file = config.getoption("expect_skips")
+    if file is None:
+        return
+    reports = terminalreporter.stats.get("skipped", [])
+    given = {f"{report.nodeid.split('::')[0]}: {report.longrepr[2].removeprefix('Skipped: ')}" for report in reports}
+    expected = set(file.read_text().splitlines())
+    for sign, lines in (("+", given - expected), ("-", expected - given)):
+        for line in sorted(lines):
+            terminalreporter.write_line(f"{sign} {line}", red=True)
+    if given != expected:
+        terminalreporter.write_line(f"the skipped tests are not those of {file}: edit it, or mend them", red=True)
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(params=["reference", "cpu"])
