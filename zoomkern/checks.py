@@ -27,7 +27,7 @@ def tensor(name: str, value: Any, what: str) -> Tensor:
 
 
 def dense(name: str, value: Tensor) -> None:
-    """``value`` must be neither sparse, nested, quantized nor complex."""
+    """``value`` must be neither sparse, nested, quantized nor complex, with values of its own."""
     if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_complex():
         kind = f"nested {value.dtype}" if value.is_nested else f"{value.layout} {value.dtype}"
         raise TypeError(f"{name} must be a dense, real tensor; got {kind}. Use .to_dense() or .real.")
@@ -61,6 +61,16 @@ def integer(name: str, value: Any, least: int, most: int = MOST_PIXELS) -> int:
     if not least <= number <= most:
         raise ValueError(f"{name} must be between {least} and {most}; got {number}.")
     return number if isinstance(number, torch.SymInt) else int(number)  # type: ignore[return-value]
+
+
+def number(name: str, value: Any) -> float:
+    """``value`` as a positive, finite float."""
+    if isinstance(value, (bool, Tensor)) or not isinstance(value, (float, numbers.Real)):
+        raise TypeError(f"{name} must be a number; got {type(value).__name__} {value!r}. Pass a positive float.")
+    given = float(value)
+    if not 0 < given < float("inf"):
+        raise ValueError(f"{name} must be positive and finite; got {given}. Leave it out if it is unknown.")
+    return given
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:

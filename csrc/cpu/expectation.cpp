@@ -87,6 +87,7 @@ struct Published {
 std::tuple<Tensor, Tensor> expectation_backward(Tensor grad, Tensor features, Tensor log_prob, Tensor weight,
                                                 std::optional<Tensor> baseline, int64_t gradient) {
   const Features f(features);
+  require(gradient >= kExact && gradient <= kZoomIn, "zoomkern: unknown gradient");
   const Tensor weights = as_double(weight, f), log_probs = as_double(log_prob, f);
   const Tensor g = dense(grad);
   const std::optional<Tensor> base = gradient == kExact ? dense(baseline) : std::nullopt;

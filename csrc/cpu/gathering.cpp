@@ -208,7 +208,11 @@ std::vector<Tensor> gather_patches_backward(Tensor grad, std::vector<Tensor> ima
   const Gather call(images, std::nullopt, offsets, conversion, reading);
   const Tensor stored = dense(grad);
   check_patches(stored, call.batch, call.draws, conversion.size(1), reading);
-  const Tensor single = dense_as(stored, ScalarType::Float), wide = dense_as(stored, ScalarType::Double);
+  const auto is_wide = [](const Tensor& image) { return image.scalar_type() == ScalarType::Double; };
+  const bool all_wide = std::all_of(images.begin(), images.end(), is_wide);
+  const bool any_wide = std::any_of(images.begin(), images.end(), is_wide);
+  const Tensor single = all_wide ? stored : dense_as(stored, ScalarType::Float);
+  const Tensor wide = any_wide ? dense_as(stored, ScalarType::Double) : stored;
   const int64_t patch = call.draws * conversion.size(1) * patch_pixels(reading);
   std::vector<Tensor> grads;
   for (const Tensor& image : images) {

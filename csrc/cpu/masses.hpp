@@ -51,6 +51,12 @@ class RowMasses {
     most_[s] = most;
   }
 
+  uint64_t total() const {
+    uint64_t total = 0;
+    for (const uint64_t sum : sum_) total += sum;
+    return total;
+  }
+
   uint64_t mass(int64_t item) const {
     uint64_t mass = 0;
     kernels().masses(row_.from(item), 1, max_, bits_, &mass);
@@ -59,8 +65,7 @@ class RowMasses {
 
   // Sets aside what is certain until nothing more is: an item is while `draws` times its mass reaches all that is left.
   Cut cut(int64_t draws) const {
-    Cut cut = {std::numeric_limits<uint64_t>::max(), 0, draws};
-    for (const uint64_t sum : sum_) cut.rest += sum;
+    Cut cut = {std::numeric_limits<uint64_t>::max(), total(), draws};
     while (cut.draws > 0) {
       const uint64_t left = static_cast<uint64_t>(cut.draws),
                      least = std::max<uint64_t>((cut.rest + left - 1) / left, 1);
@@ -114,11 +119,10 @@ class RowMasses {
   }
 
   void draw_replacement(int64_t draws, Key key, int64_t* index) const {
-    uint64_t total = 0;
-    for (const uint64_t sum : sum_) total += sum;
+    const uint64_t all = total();
     std::vector<std::pair<uint64_t, int64_t>> points(draws);
     for (int64_t j = 0; j < draws; ++j) {
-      points[j] = {uniform_below(key.seed, static_cast<uint64_t>(j), key.row, kReplacement, total), j};
+      points[j] = {uniform_below(key.seed, static_cast<uint64_t>(j), key.row, kReplacement, all), j};
     }
     std::sort(points.begin(), points.end());
     uint64_t along = 0;

@@ -39,7 +39,8 @@ struct Result {
 template <class F>
 Result run(const Images& images, const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts,
            const Places& places, const Conversion& conversion, const Rule& rule, const Reading& reading, F make_out) {
-  require(places.locations || places.rows * places.columns == batch.items, "zoomkern: logits must cover the grid");
+  require(places.locations || (places.rows >= 0 && places.columns >= 0 && places.rows * places.columns == batch.items),
+          "zoomkern: logits must cover the grid");
   if (places.locations) {
     const Tensor& at = *places.locations;
     const int64_t dims = at.dim();

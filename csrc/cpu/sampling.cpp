@@ -248,8 +248,9 @@ void weigh(const Scores& row, int64_t items, const RowStats& stats, const RowMas
     prob[j] = std::exp(value);
     n = j + 1;
   }
-  if (sampler == kReplacementSampler) {
-    std::fill(w.begin(), w.begin() + n, 1.0 / static_cast<double>(n));
+  if (sampler == kReplacementSampler && n > 0) {
+    const double share = static_cast<double>(masses->total()) / static_cast<double>(n);
+    for (int64_t j = 0; j < n; ++j) w[j] = prob[j] * (share / static_cast<double>(masses->mass(index[j])));
   } else if (sampler == kTopk) {
     double sum = 0;
     for (int64_t j = 0; j < n; ++j) sum += prob[j];
@@ -267,7 +268,7 @@ void weigh(const Scores& row, int64_t items, const RowStats& stats, const RowMas
   for (int64_t j = 0; j < width; ++j) weight[j] = static_cast<T>(w[j]);
 }
 
-// `masses` is needed for the threshold sampler alone.
+// `masses` are needed for the samplers that add them.
 void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, const std::vector<RowMasses>& masses,
                 int64_t sampler, int64_t estimator, Drawn& drawn) {
   const int64_t width = drawn.index.size(1);
@@ -305,14 +306,21 @@ Batch::Batch(const Tensor& logits, const std::optional<Tensor>& mask)
   require(!mask || (mask->dim() == 2 && mask->size(0) == rows && mask->size(1) == items),
           "zoomkern: mask must have the shape of logits");
   scores = {logits_.const_data_ptr(), read<bool>(mask_), dtype_of(logits_)};
+  require(scores.dtype >= kFloat16, "zoomkern: logits must be floating point");
 }
 
 double RowStats::lse() const { return drawable ? max + std::log(sum) : 0.0; }
+
+void check_codes(int64_t sampler, int64_t estimator) {
+  require(sampler >= kGumbel && sampler <= kTopk, "zoomkern: unknown sampler");
+  require(estimator == 0 || (sampler == kGumbel && estimator == kDesraj), "zoomkern: unknown estimator");
+}
 
 Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule) {
   require_type(seed, ScalarType::Long, "zoomkern: seed must be int64");
   require_type(counts, ScalarType::Long, "zoomkern: counts must be int64");
   require(rule.num_samples >= 0, "zoomkern: num_samples must not be negative");
+  check_codes(rule.sampler, rule.estimator);
   require(seed.dim() == 0 || (seed.dim() == 1 && seed.size(0) == batch.rows), "zoomkern: seed must be a scalar or [B]");
   require(!counts || (counts->dim() == 1 && counts->size(0) == batch.rows), "zoomkern: counts must be [B]");
   const Tensor seeds = dense(seed);
@@ -367,17 +375,20 @@ void check_index(const Tensor& index, const Batch& batch) {
   for (int64_t i = 0; i < batch.rows * width; ++i) {
     require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
     require(items[i] < 0 || i % width == 0 || items[i - 1] >= 0, "zoomkern: index must have -1 behind the items only");
+    require(items[i] < 0 || score(batch.row(i / width), items[i]) > -kInf,
+            "zoomkern: index must name items that may be drawn");
   }
 }
 
 std::tuple<Tensor, Tensor, Tensor> draw_weights(Tensor logits, std::optional<Tensor> mask, Tensor index,
                                                 int64_t sampler, int64_t estimator) {
   const Batch batch(logits, mask);
+  check_codes(sampler, estimator);
   check_index(index, batch);
   Drawn drawn = make_drawn(batch, dense(index));
   const std::vector<RowStats> stats = statistics(batch);
   std::vector<RowMasses> masses;
-  if (sampler == kThresholdSampler) masses = measure(batch, stats, 0);
+  if (sampler == kThresholdSampler || sampler == kReplacementSampler) masses = measure(batch, stats, 0);
   weigh_rows(batch, stats, masses, sampler, estimator, drawn);
   return {drawn.log_prob, drawn.weight, drawn.lse};
 }

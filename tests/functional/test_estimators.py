@@ -107,11 +107,21 @@ def test_eight_items_are_unbiased(attention: str, sampler: str, estimator: str, 
             assert float((given - wanted).abs().max()) < 1e-12
 
 
+@pytest.mark.parametrize("sampler", ["threshold", "replacement"])
+def test_items_whose_mass_is_rounded_up_to_one_are_unbiased(sampler: str, backend: str) -> None:
+    """e^-60 of the largest is 4e-11 of the least mass: such items are drawn too often, and weigh as much less."""
+    logits = torch.full((400,), -60.0, dtype=torch.float64)
+    logits[123] = 0.0
+    draws = testing.enumerate_samples(logits, 1, sampler=sampler, backend=backend)
+    ratio = testing.expected_weights(draws, 400) / logits.softmax(0)
+    assert float((ratio - 1).abs().max()) < 1e-12
+    assert float(draws.probability[0]) > 1e5 * float(logits.softmax(0)[0])
+
+
 @rules
 def test_unlikely_items_are_unbiased_relative_to_their_own_probability(
     sampler: str, estimator: str, backend: str
 ) -> None:
-    """Masses of 52 bits round a probability by 2^-52 of the largest; `replacement` alone shows it."""
     logits, draws = drawn("peaked", 5, 3, sampler, estimator, backend)
     ratio = testing.expected_weights(draws, 5) / logits.detach().softmax(0)
     assert float((ratio - 1).abs().max()) < 1e-12

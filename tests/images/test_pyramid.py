@@ -242,10 +242,10 @@ def test_microns_need_a_scale():
             ValueError,
             "image must be in CPU memory; got meta",
         ),
-        (lambda: Pyramid.build(torch.zeros(3, 4, 4), levels=0), ValueError, "levels must be at least 1"),
+        (lambda: Pyramid.build(torch.zeros(3, 4, 4), levels=0), ValueError, "levels must be between 1"),
         (lambda: Pyramid.build(torch.zeros(3, 4, 4), levels=4), ValueError, "levels must be at most 3; got 4"),
-        (lambda: Pyramid.build(torch.zeros(3, 4, 4), min_size=0), ValueError, "min_size must be at least 1"),
-        (lambda: Pyramid.build(torch.zeros(3, 4, 4), threads=0), ValueError, "threads must be at least 1"),
+        (lambda: Pyramid.build(torch.zeros(3, 4, 4), min_size=0), ValueError, "min_size must be between 1"),
+        (lambda: Pyramid.build(torch.zeros(3, 4, 4), threads=0), ValueError, "threads must be between 1"),
     ],
 )
 def test_what_is_no_pyramid_is_refused_by_name(make, error, message):

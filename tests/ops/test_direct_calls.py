@@ -23,12 +23,20 @@ CONVERSION = torch.tensor([[1.0] * 3, [0.0] * 3, [0.0] * 3], dtype=torch.float64
 READING = (4, 4, 1, False, 4, False)
 
 
-def sample(logits: Tensor = LOGITS, mask: Any = None, seed: Any = SEED, counts: Any = None, n: int = 2) -> Any:
-    return ops.sample(logits, mask, seed, counts, n, 0, 0, False, 0)
+def sample(
+    logits: Tensor = LOGITS,
+    mask: Any = None,
+    seed: Any = SEED,
+    counts: Any = None,
+    n: int = 2,
+    sampler: int = 0,
+    estimator: int = 0,
+) -> Any:
+    return ops.sample(logits, mask, seed, counts, n, sampler, estimator, False, 0)
 
 
-def weigh(index: Tensor) -> Any:
-    return ops.draw_weights(LOGITS, None, index, 0, 0)
+def weigh(index: Tensor, logits: Tensor = LOGITS) -> Any:
+    return ops.draw_weights(logits, None, index, 0, 0)
 
 
 def backward(grad: Tensor = GRAD, index: Tensor = INDEX, lse: Tensor = LSE) -> Any:
@@ -54,6 +62,10 @@ def test_the_calls_work_with_what_they_ask_for() -> None:
     [
         pytest.param(lambda: sample(LOGITS[0]), ".", id="logits-1d"),
         pytest.param(lambda: sample(LOGITS.long()), ".", id="logits-int"),
+        pytest.param(lambda: sample(LOGITS.byte()), "floating point", id="logits-uint8"),
+        pytest.param(lambda: sample(sampler=9), "unknown sampler", id="sampler-unknown"),
+        pytest.param(lambda: sample(estimator=2), "unknown estimator", id="estimator-unknown"),
+        pytest.param(lambda: weigh(INDEX, LOGITS - torch.inf), "may be drawn", id="index-masked"),
         pytest.param(lambda: sample(mask=torch.ones(2, 6)), "mask must be bool", id="mask-float"),
         pytest.param(lambda: sample(mask=torch.ones(6, dtype=torch.bool)), "mask", id="mask-1d"),
         pytest.param(lambda: sample(seed=SEED.int()), "seed must be int64", id="seed-int32"),

@@ -75,6 +75,8 @@ def _check(args: argparse.Namespace) -> None:
     else:
         _check_training(args.seconds, args.size)
     _check_output(Path(args.output))
+    if args.image is not None and Path(args.output).exists() and Path(args.output).samefile(args.image):
+        raise InputError(f"--output must not be the picture itself; got {args.output!r} for both.")
 
 
 def _check_picture(name: str) -> None:

@@ -66,7 +66,8 @@ def sample(
         log_prob is differentiable towards logits; weights are constants.
 
     Memory:
-        ``O(B N)`` and, on the CPU, survivors of the draw.
+        ``O(B N)`` and the survivors of the draw; ``O(B L)`` where hardly any attention is left outside the draw, and on
+        the reference.
 
     Raises:
         ValueError: NaN or +inf logits, too few drawable items, a rule that does not belong to the sampler, bad shapes.

@@ -338,6 +338,8 @@ def _overlap(out: Tensor, images: list[Tensor], table: Tensor | None) -> bool:
     """Whether ``out``, which is contiguous, lies between the first and the last pixel of an image."""
     start = out.data_ptr()
     stop = start + out.numel() * out.itemsize
+    if start == 0:
+        return False  # a fake tensor
     for image in images:
         last = sum((size - 1) * stride for size, stride in zip(image.shape, image.stride(), strict=True))
         if image.numel() and image.data_ptr() < stop and start < image.data_ptr() + (last + 1) * image.itemsize:
@@ -346,7 +348,7 @@ def _overlap(out: Tensor, images: list[Tensor], table: Tensor | None) -> bool:
         return False
     column = TABLE_COLUMNS.index
     sizes, strides = (table[:, column(name) : column(name) + 3] for name in ("channels", "stride_c"))
-    width = torch.tensor([kind.itemsize for kind in PIXEL_DTYPES])[table[:, column("dtype")]]
+    width = torch.tensor([kind.itemsize for kind in PIXEL_DTYPES], device="cpu")[table[:, column("dtype")]]
     first = table[:, column("pointer")]
     end = first + (((sizes - 1) * strides).sum(1) + 1) * width
     return bool(((first < stop) & (start < end)).any())

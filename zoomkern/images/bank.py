@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from multiprocessing.reduction import ForkingPickler
 
 import torch
 from torch import Tensor
 
+from zoomkern import checks
 from zoomkern.images.pinned import PinnedImage
 from zoomkern.typing import TABLE_COLUMNS, ImageBatch, dtype_code
 
@@ -45,6 +47,7 @@ class ImageBank:
             raise TypeError(f"images must be a list of images; got {type(images).__name__}. Wrap it in a list.")
         if not images:
             raise ValueError("images must hold at least one image; got an empty list. Add a [C, H, W] tensor.")
+        self._members = tuple(images)
         self.images = tuple(_member(image, f"images[{i}]") for i, image in enumerate(images))
         first = self.images[0]
         for i, image in enumerate(self.images):
@@ -53,8 +56,11 @@ class ImageBank:
                     f"images[{i}] must have {first.shape[0]} channels on {first.device} as images[0]; "
                     f"got {image.shape[0]} on {image.device}. Make the images equal in both."
                 )
+        self.table = self._describe()
+
+    def _describe(self) -> Tensor:
         rows = [descriptor(image, f"images[{i}]") for i, image in enumerate(self.images)]
-        self.table = torch.tensor(rows, dtype=torch.int64, device=first.device)
+        return torch.tensor(rows, dtype=torch.int64, device=self.images[0].device)
 
     @property
     def sizes(self) -> Tensor:
@@ -83,8 +89,8 @@ class ImageBank:
         index = self._as_index(ids)
         return ImageBatch(self.table.index_select(0, index), index, self.images)
 
-    def __reduce__(self) -> tuple[type[ImageBank], tuple[list[Tensor]]]:
-        return ImageBank, (list(self.images),)  # a copy's images lie elsewhere
+    def __reduce__(self) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage]]]:
+        return ImageBank, (list(self._members),)  # a copy's images lie elsewhere
 
     def __repr__(self) -> str:
         nbytes = sum(image.nbytes for image in self.images)
@@ -117,6 +123,20 @@ class ImageBank:
         return list(listed)
 
 
+def _send(bank: ImageBank) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage]]]:
+    """Sends a bank to another process: torch moves the images to shared memory here, and the table follows them."""
+    for member in bank._members:
+        if isinstance(member, Tensor) and member.device.type == "cpu":
+            member.share_memory_()
+        elif isinstance(member, PinnedImage):
+            member._share()
+    bank.table.copy_(bank._describe())
+    return bank.__reduce__()
+
+
+ForkingPickler.register(ImageBank, _send)
+
+
 def descriptor(image: Tensor, name: str) -> tuple[int, ...]:
     """A row of the table, in the order of :data:`zoomkern.typing.TABLE_COLUMNS`."""
     return (image.data_ptr(), *image.shape, *image.stride(), dtype_code(image.dtype, name))
@@ -129,6 +149,7 @@ def _member(image: Tensor | PinnedImage, name: str) -> Tensor:
             f"{name} must be a [C, H, W] tensor or a PinnedImage; got {type(image).__name__}. "
             "Of a Pyramid pass one level, pyramid[0]; of an array PinnedImage.from_numpy(array)."
         )
+    checks.dense(name, tensor)
     if tensor.ndim != 3:
         raise ValueError(f"{name} must be [C, H, W]; got shape {tuple(tensor.shape)}. Add or index a dimension.")
     if tensor.numel() == 0:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from zoomkern import checks
 from zoomkern.images.arrays import as_planes, torch_dtype
 from zoomkern.images.memory import host_module
 
@@ -72,13 +74,17 @@ def view_of_file(
         shape, dtype, order, offset = _npy_header(path)
     elif shape is None or dtype is None:
         raise ValueError(f"shape and dtype must be given for {str(path)!r}, a file of raw pixels. Name both.")
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a NumPy type; got {dtype!r}. Pass numpy.uint8, say.") from None
     torch_dtype(dtype, "dtype")
-    if offset < 0 or offset % dtype.itemsize or any(size <= 0 for size in shape):
-        raise ValueError(
-            f"shape must be positive and offset a multiple of {dtype.itemsize} bytes for {dtype}; "
-            f"got {tuple(shape)} and {offset}. Correct them."
-        )
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise TypeError(f"shape must be the sizes of the dimensions of layout {layout}; got {shape!r}.")
+    shape = tuple(checks.integer(f"shape[{i}]", size, 1, sys.maxsize) for i, size in enumerate(shape))
+    offset = checks.integer("offset", offset, 0, sys.maxsize)
+    if offset % dtype.itemsize:
+        raise ValueError(f"offset must be a multiple of {dtype.itemsize} bytes for {dtype}; got {offset}. Correct it.")
     end = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
     _check_length(path.stat().st_size, end, tuple(shape), dtype, str(path))
     with path.open("rb") as file:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoomkern import checks
 from zoomkern.images.arrays import as_planes, copy_rows, torch_dtype
 from zoomkern.images.decode import decode_into, open_picture, pixel_format
 from zoomkern.images.maps import view_of_file, view_of_memmap
@@ -50,10 +54,12 @@ class PinnedImage:
         if not isinstance(image, Tensor):
             cure = "Use PinnedImage.from_numpy" if isinstance(image, np.ndarray) else "Convert it"
             raise TypeError(f"image must be a [C, H, W] tensor; got {type(image).__name__}. {cure}.")
+        checks.dense("image", image)
         _check_shape(tuple(image.shape), "image")
         dtype_code(image.dtype, "image")
         own = allocate_image((image.shape[0], image.shape[1], image.shape[2]), image.dtype, is_interleaved(image))
         self._tensor = own.copy_(image.detach())
+        self._source: tuple[Any, ...] | None = None
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int], dtype: torch.dtype = torch.uint8, layout: str = "HWC") -> PinnedImage:
@@ -69,7 +75,9 @@ class PinnedImage:
             ValueError: ``shape`` is not three positive numbers, or ``layout`` is unknown.
             MemoryError: The memory is not there.
         """
-        _check_shape(tuple(shape), "shape")
+        if not isinstance(shape, Sequence) or isinstance(shape, str):
+            raise TypeError(f"shape must be (C, H, W); got {shape!r}.")
+        _check_shape(tuple(checks.integer(f"shape[{i}]", size, -1) for i, size in enumerate(shape)), "shape")
         dtype_code(dtype, "dtype")
         if layout not in ("HWC", "CHW"):
             raise ValueError(f"layout must be 'HWC' or 'CHW'; got {layout!r}. Choose one of them.")
@@ -108,7 +116,8 @@ class PinnedImage:
 
         A file opened by its path is mapped copy-on-write: writing to the tensor leaves the file alone. A map that the
         caller opened read-only stays read-only: writing to the tensor ends the process, as with any such memory. The
-        file must keep its length as long as the image lives.
+        file must keep its length as long as the image lives. A copy, or the image in another process, maps the file
+        again: it shows what the file holds, not what was written to the tensor.
 
         Args:
             array_or_path: A ``numpy.memmap``, an ``.npy`` file, or a file of raw pixels.
@@ -125,10 +134,11 @@ class PinnedImage:
         if isinstance(array_or_path, np.memmap):
             if shape is not None or dtype is not None or offset:
                 raise ValueError("shape, dtype and offset must be left to the numpy.memmap. Drop them.")
-            return cls._of(view_of_memmap(array_or_path, layout))
+            return cls._of(view_of_memmap(array_or_path, layout), _source_of(array_or_path, layout))
         if isinstance(array_or_path, np.ndarray):
             raise TypeError("array_or_path must be a numpy.memmap; got numpy.ndarray. Use PinnedImage.from_numpy.")
-        return cls._of(view_of_file(_as_path(array_or_path, "array_or_path"), shape, dtype, layout, offset))
+        path = _as_path(array_or_path, "array_or_path").absolute()
+        return cls._of(view_of_file(path, shape, dtype, layout, offset), (path, shape, dtype, layout, offset))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PinnedImage:
@@ -151,6 +161,7 @@ class PinnedImage:
             ValueError: The file is no image, damaged, or larger than ``max_pixels``.
         """
         file = _as_path(path, "path")
+        checks.integer("max_pixels", max_pixels, 1, sys.maxsize)
         with open_picture(file, max_pixels) as picture:
             mode, channels, dtype = pixel_format(picture, file)
             image = cls.empty((channels, picture.height, picture.width), dtype, "HWC")
@@ -158,10 +169,21 @@ class PinnedImage:
         return image
 
     @classmethod
-    def _of(cls, tensor: Tensor) -> PinnedImage:
+    def _of(cls, tensor: Tensor, source: tuple[Any, ...] | None = None) -> PinnedImage:
         image = cls.__new__(cls)
         image._tensor = tensor
+        image._source = source
         return image
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        if self._source is not None:
+            return PinnedImage.from_memmap, self._source  # another process maps the file itself
+        return PinnedImage._of, (self._tensor,)
+
+    def _share(self) -> None:
+        """Moves the pixels to memory that processes share, unless they are a file's."""
+        if self._source is None:
+            self._tensor.share_memory_()
 
     @property
     def tensor(self) -> Tensor:
@@ -215,6 +237,16 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
         raise ValueError(f"{name} must be [C, H, W]; got shape {shape}. Add or index the missing or extra dimension.")
     if min(shape) < 1:
         raise ValueError(f"{name} must hold at least one pixel; got shape {shape}. Leave empty images out.")
+
+
+def _source_of(array: np.memmap[Any, Any], layout: str) -> tuple[Any, ...] | None:
+    """The arguments by which a whole map is opened again; None for a part of one, or a map without a file's name."""
+    whole = isinstance(array.base, mmap.mmap) and array.flags.c_contiguous
+    if not whole or array.filename is None:
+        return None
+    if Path(array.filename).suffix == ".npy":  # whose header says the rest
+        return array.filename, None, None, layout, 0
+    return array.filename, array.shape, array.dtype, layout, array.offset
 
 
 def _as_path(path: str | os.PathLike[str], name: str) -> Path:

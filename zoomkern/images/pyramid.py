@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from zoomkern import checks
 from zoomkern.images.halving import halve
 from zoomkern.images.memory import is_interleaved
 from zoomkern.images.pinned import PinnedImage
@@ -39,8 +40,8 @@ class Pyramid:
             )
         if not levels:
             raise ValueError("levels must hold at least one image; got an empty list. Begin with the finest level.")
-        if mpp is not None and not mpp > 0:
-            raise ValueError(f"mpp must be positive; got {mpp}. Leave it out if it is unknown.")
+        if mpp is not None:
+            mpp = checks.number("mpp", mpp)
         self._tensors = [_level_tensor(level, f"levels[{i}]") for i, level in enumerate(levels)]
         for i in range(1, len(self._tensors)):
             _check_follows(self._tensors[i - 1], self._tensors[i], i)
@@ -82,11 +83,13 @@ class Pyramid:
         finest = _level_tensor(image, "image")
         if finest.device.type != "cpu":
             raise ValueError(f"image must be in CPU memory; got {finest.device}. Move it with image.cpu().")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1; got {threads}. Leave it out to use torch's number.")
+        if threads is not None:
+            checks.integer("threads", threads, 1)
+        if mpp is not None:
+            checks.number("mpp", mpp)
         sizes = _level_sizes(finest.shape[1], finest.shape[2], levels, min_size)
         layout = "HWC" if is_interleaved(finest) else "CHW"
-        tensors = [finest]
+        tensors = [finest.detach().resolve_neg()]
         with (
             counted(progress, sum(height for height, _ in sizes), "pyramid") as done,
             ThreadPoolExecutor(threads or torch.get_num_threads()) as pool,
@@ -95,7 +98,7 @@ class Pyramid:
                 level = PinnedImage.empty((finest.shape[0], height, width), finest.dtype, layout).tensor
                 halve(tensors[-1], level, pool, done)
                 tensors.append(level)
-        return cls(tensors, mpp=mpp)
+        return cls([finest, *tensors[1:]], mpp=mpp)
 
     @property
     def level_count(self) -> int:
@@ -206,6 +209,7 @@ def _level_tensor(level: Tensor | PinnedImage, name: str) -> Tensor:
         raise ValueError(
             f"{name} must be [C, H, W] with at least one pixel; got shape {tuple(tensor.shape)}. Reshape it."
         )
+    checks.dense(name, tensor)
     dtype_code(tensor.dtype, name)
     return tensor
 
@@ -230,10 +234,9 @@ def _check_follows(finer: Tensor, level: Tensor, i: int) -> None:
 
 def _level_sizes(height: int, width: int, levels: int | None, min_size: int) -> list[tuple[int, int]]:
     """``(height, width)`` of the levels below level 0."""
-    if levels is not None and levels < 1:
-        raise ValueError(f"levels must be at least 1, level 0 included; got {levels}. Leave it out for as many as fit.")
-    if min_size < 1:
-        raise ValueError(f"min_size must be at least 1 pixel; got {min_size}. The default is 256.")
+    if levels is not None:
+        checks.integer("levels", levels, 1)
+    checks.integer("min_size", min_size, 1)
     sizes: list[tuple[int, int]] = []
     while levels is None or len(sizes) < levels - 1:
         half = ((height + 1) // 2, (width + 1) // 2)

@@ -80,9 +80,11 @@ def _check_descriptors(batch: ImageBatch) -> None:
     for b, (row, i) in enumerate(zip(batch.table.tolist(), batch.ids.tolist(), strict=True)):
         if not 0 <= i < len(batch.images) or tuple(row) != descriptor(batch.images[i], f"images.images[{i}]"):
             raise ValueError(
-                f"images.table must describe images.images[{i}] in row {b}; it does not. "
-                "Send the bank and the ids to another process rather than the batch, and index there with bank[ids]."
+                f"images.table must describe images.images[{i}] in row {b}; it does not. Send the bank and the ids to "
+                "another process rather than the batch or an image of it, and index there with bank[ids]."
             )
+        if batch.images[i].requires_grad:
+            raise ValueError(f"images.images[{i}] must not require a gradient, which a table cannot carry. Use a list.")
 
 
 def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:

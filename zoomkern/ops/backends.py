@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch.autograd import forward_ad
 
 from zoomkern.ops.library import CPU_MISSING
 
@@ -18,6 +19,11 @@ _ABSENT: dict[str, str | None] = {
     "triton": _NOT_YET.format("Triton"),
 }
 _FORCED = os.environ.get("ZOOMKERN_BACKEND") or None
+
+
+def _forward_mode() -> bool:
+    """Whether dual numbers may be about: compiled ops would drop their tangents without a word."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
 def explain() -> dict[str, tuple[bool, str]]:
@@ -34,11 +40,13 @@ def choose(backend: str | None, device: torch.device) -> str:
     """
     wanted = backend or _FORCED
     if wanted is None:
-        return "cpu" if device.type == "cpu" and CPU_MISSING is None else "reference"
+        return "cpu" if device.type == "cpu" and CPU_MISSING is None and not _forward_mode() else "reference"
     if wanted not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {wanted!r}.")
     if reason := _ABSENT[wanted]:
         raise ValueError(f"backend {wanted!r} cannot serve this call: {reason}.")
+    if wanted != "reference" and _forward_mode():
+        raise ValueError(f"backend {wanted!r} has no forward-mode derivatives; leave backend out for the reference's.")
     if wanted == "cpu" and device.type != "cpu":
         raise ValueError(f"backend 'cpu' reads tensors in host memory; got {device}. Move them with .cpu().")
     return wanted

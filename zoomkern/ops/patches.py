@@ -75,7 +75,7 @@ class Patches(torch.autograd.Function):
         else:
             index, offsets, log_prob, weight, lse = native.sample_patches_out(out, *settings)
             patches = None
-        constants = [index, offsets, weight]
+        constants = [index, offsets, weight] if ctx.needs_input_grad[0] else [index, offsets, weight, log_prob]
         if patches is not None and not any(image.is_floating_point() and image.requires_grad for image in images):
             constants.append(patches)
         ctx.mark_non_differentiable(*constants)  # once: a second call would undo the first

@@ -135,8 +135,9 @@ def _draw(scores: Tensor, seed: Tensor, row: int, draws: int, sampler: str, grid
 
 def _weights(scores: Tensor, prob: Tensor, index: Tensor, sampler: str, estimator: str, kind: torch.dtype) -> Tensor:
     """``[n]`` float64 weights of one row's draw."""
-    if sampler == "replacement":
-        return torch.full_like(prob, 1 / prob.shape[0])
+    if sampler == "replacement":  # 1 / n, but for the rounding of the masses by which the items were drawn
+        mass = fixed_point(scores)
+        return prob * (mass.sum().double() / prob.shape[0] / mass[index].double())
     if sampler == "topk":
         return prob / prob.sum()
     if sampler == "threshold":

@@ -68,8 +68,10 @@ def murthy(prob: Tensor, rest: Tensor, accuracy: torch.dtype) -> Tensor:
 
 def _mode(c: Tensor) -> Tensor:
     """``s`` at which ``s h(s)`` is largest: the root of ``1 - s + sum_j c_j s / (e^(c_j s) - 1)``, in [1, n + 1]."""
-    low, high = torch.ones((1,), dtype=c.dtype, device=c.device), torch.full((1,), c.shape[0] + 1.0, dtype=c.dtype)
-    high = high.to(c.device)
+    low, high = (
+        torch.ones((1,), dtype=c.dtype, device=c.device),
+        torch.full((1,), c.shape[0] + 1.0, dtype=c.dtype, device=c.device),
+    )
     for _ in range(BISECTIONS):
         s = (low + high) / 2
         rises = 1 - s + (c * s / torch.expm1(c * s).clamp(min=TINY)).nan_to_num(0.0).sum() > 0
