@@ -206,6 +206,13 @@ def test_bad_input_is_one_sentence_and_exit_code_two(tmp_path, capsys, words, to
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_the_users_picture_is_not_overwritten(photo, capsys):
+    before = photo.read_bytes()
+    assert run("--image", photo, "--output", photo) == 2
+    assert "--output must not be the picture itself" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+
+
 def test_more_samples_than_places_are_refused(tmp_path, capsys):
     path = tmp_path / "p.png"
     Image.new("L", (70, 70)).save(path)

@@ -161,7 +161,11 @@ def test_a_large_sparse_map_becomes_resident_only_where_it_is_read(tmp_path):
         ({"shape": (1 << 40, 1 << 40, 3), "dtype": "u1"}, ValueError, "must hold 3626777458843887524118528 bytes"),
         ({"shape": (37, -29, 3), "dtype": "u1"}, ValueError, r"shape\[1\] must be between 1"),
         ({"shape": (37, 29, 3), "dtype": "u1", "offset": -1}, ValueError, "offset must be between 0"),
-        ({"shape": (7, 9, 3), "dtype": "u2", "offset": 3}, ValueError, "offset must be a multiple of 2 bytes for uint16; got"),
+        (
+            {"shape": (7, 9, 3), "dtype": "u2", "offset": 3},
+            ValueError,
+            "offset must be a multiple of 2 bytes for uint16; got",
+        ),
         ({"shape": (37, 29, 3), "dtype": "i8"}, TypeError, "dtype must be one of .*got int64"),
         ({"shape": (7, 9, 3), "dtype": ">u2"}, TypeError, "machine's byte order"),
         ({"shape": (37, 29), "dtype": "u1"}, ValueError, "array must have the dimensions HWC"),

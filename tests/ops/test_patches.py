@@ -6,6 +6,7 @@ from math import floor
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from zoomkern import ImageBank, PinnedImage, Pyramid, cell_offsets, gather_patches, sample, sample_patches
 from zoomkern.typing import PADDED_OFFSET
@@ -332,3 +333,19 @@ def test_writing_to_out_is_seen_by_a_graph_that_saved_it(backend):
     sample_patches(images, torch.zeros(1, 2, 2), 1, 4, out=out, seed=0, backend=backend)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         product.backward()
+
+
+def test_log_prob_needs_a_gradient_only_where_the_logits_do(backend):
+    images = torch.rand(1, 2, 20, 20, requires_grad=True)
+    drawn = sample_patches(images, torch.zeros(1, 3, 3), 2, 4, seed=0, backend=backend)
+    assert drawn.patches.requires_grad
+    assert not drawn.log_prob.requires_grad
+    drawn.patches.sum().backward()
+    assert images.grad.sum() > 0
+
+
+def test_out_works_where_tensors_hold_no_data(backend):
+    with FakeTensorMode():
+        images, offsets = torch.zeros(1, 2, 20, 20), torch.zeros(1, 3, 2, dtype=torch.int64)
+        out = torch.empty(1, 3, 2, 4, 4)
+        assert gather_patches(images, offsets, 4, out=out, backend=backend) is out

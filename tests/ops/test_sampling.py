@@ -144,6 +144,7 @@ def test_around_the_chunk_of_a_task(sampler: str, items: int) -> None:
     )
 
 
+@pytest.mark.slow
 @samplers
 def test_beyond_two_to_the_24_items(sampler: str) -> None:
     """float32 indices and torch.multinomial end at 2^24."""
@@ -153,11 +154,8 @@ def test_beyond_two_to_the_24_items(sampler: str) -> None:
     case = {"logits": logits, "num_samples": 40, "sampler": sampler, "seed": 24}
     if sampler == "gumbel":
         case["estimator"] = "desraj"
-    wanted = draw(case, "reference")
-    assert int(wanted.index.max()) >= 2**24
-    given = draw(case, "cpu")
-    assert torch.equal(given.index, wanted.index)
-    assert_close(given, wanted)
+    assert int(draw(case, "cpu").index.max()) >= 2**24
+    assert_same_draw_everywhere(case)
 
 
 class TestPrefilter:
