@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from zoomkern.losses import attention_entropy, entropy_regulariser
+from zoomkern.losses import attention_entropy, entropy_regulariser, in_sample_contrastive
 
 
 def test_uniform_attention_has_the_logarithm_of_the_number_of_cells():
@@ -72,3 +73,67 @@ def test_an_empty_batch_costs_nothing():
 def test_logits_need_a_batch():
     with pytest.raises(ValueError, match=r"logits .*\[9\]"):
         attention_entropy(torch.zeros(9))
+
+
+class TestInSampleContrastive:
+    def test_it_is_the_mean_of_minus_log_one_minus_psi_over_the_positive_images(self):
+        scores, labels = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 3, 0, 2, 1])
+        positive = labels != 0
+        psi = scores.softmax(1)[torch.arange(6), labels]
+        torch.testing.assert_close(in_sample_contrastive(scores, labels), -(1 - psi[positive]).log().mean())
+        other = in_sample_contrastive(scores, labels, negative=1)
+        torch.testing.assert_close(other, -(1 - psi[labels != 1]).log().mean())
+
+    def test_towards_the_negative_class_it_is_the_cross_entropy_to_it(self):
+        scores, labels = torch.randn(6, 4, dtype=torch.float64), torch.tensor([2, 1, 3, 0, 2, 1])
+        wanted = F.cross_entropy(scores[labels != 2], torch.full((4,), 2))
+        torch.testing.assert_close(in_sample_contrastive(scores, labels, 2, to_negative=True), wanted)
+
+    def test_with_two_classes_both_forms_are_the_same(self):
+        scores, labels = torch.randn(5, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+        torch.testing.assert_close(
+            in_sample_contrastive(scores, labels), in_sample_contrastive(scores, labels, to_negative=True)
+        )
+
+    @pytest.mark.parametrize("to_negative", [False, True])
+    def test_gradients_are_right_and_reach_no_negative_image(self, to_negative):
+        labels = torch.tensor([0, 1, 2, 0])
+        scores = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda s: in_sample_contrastive(s, labels, to_negative=to_negative), (scores,))
+        (gradient,) = torch.autograd.grad(in_sample_contrastive(scores, labels, to_negative=to_negative), scores)
+        assert torch.equal(gradient[labels == 0], torch.zeros(2, 3, dtype=torch.float64))
+
+    @pytest.mark.parametrize("to_negative", [False, True])
+    def test_a_certain_class_gives_a_finite_loss_and_a_gradient_that_does_not_vanish(self, to_negative):
+        scores = torch.tensor([[0.0, 1e4, 0.0]], requires_grad=True)
+        loss = in_sample_contrastive(scores, torch.tensor([1]), to_negative=to_negative)
+        loss.backward()
+        torch.testing.assert_close(loss.item(), 1e4, rtol=1e-3, atol=0)
+        assert scores.grad[0, 1] == 1
+        assert scores.grad.isfinite().all()
+
+    @pytest.mark.parametrize("number", [0, 3])
+    def test_without_positive_images_it_is_zero(self, number):
+        scores = torch.randn(number, 2, requires_grad=True)
+        loss = in_sample_contrastive(scores, torch.zeros(number, dtype=torch.int64))
+        loss.backward()
+        assert loss == 0
+        assert not scores.grad.any()
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_summed_in_float32(self, dtype):
+        scores, labels = torch.randn(4, 3).to(dtype), torch.tensor([1, 2, 0, 1])
+        loss = in_sample_contrastive(scores, labels)
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, in_sample_contrastive(scores.float(), labels))
+
+    def test_bad_arguments_are_named(self):
+        labels = torch.tensor([0, 1])
+        with pytest.raises(ValueError, match=r"scores must be \[B, K\] with K at least 2; got \[2, 1\]"):
+            in_sample_contrastive(torch.zeros(2, 1), labels)
+        with pytest.raises(ValueError, match=r"labels must be int64 \[B\] = \[2\]; got torch.float32 \[2\]"):
+            in_sample_contrastive(torch.zeros(2, 2), labels.float())
+        with pytest.raises(ValueError, match=r"labels must be int64 \[B\] = \[3\]"):
+            in_sample_contrastive(torch.zeros(3, 2), labels)
+        with pytest.raises(ValueError, match="negative must be a class below 2; got 2"):
+            in_sample_contrastive(torch.zeros(2, 2), labels, negative=2)

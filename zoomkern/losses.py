@@ -1,9 +1,10 @@
-"""Losses around an attention: the entropy regulariser."""
+"""Losses around an attention: the entropy regulariser, and the contrast with where attention does not look."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def attention_entropy(logits: Tensor) -> Tensor:
@@ -53,3 +54,45 @@ def entropy_regulariser(logits: Tensor, strength: float) -> Tensor:
     """
     entropy = attention_entropy(logits)
     return entropy.sum() * (-strength / max(entropy.shape[0], 1))
+
+
+def in_sample_contrastive(scores: Tensor, labels: Tensor, negative: int = 0, *, to_negative: bool = False) -> Tensor:
+    """The contrastive loss within an image: where attention does not look, there must be nothing of the image's class.
+
+    The mean over the positive images, those whose label is not ``negative``, of ``-log(1 - Psi(label | x))`` with
+    ``Psi = softmax(scores)``. It is taken as ``logsumexp_k s_k - logsumexp_{k != label} s_k``, so that a class of
+    probability 1 gives a finite loss and a gradient that does not vanish. With two classes both forms are the same.
+
+    Args:
+        scores: ``[B, K]`` class scores before the softmax of places that attention avoids, such as
+            :meth:`zoomkern.models.ZoomIn.contrast` gives.
+        labels: int64 ``[B]``, the images' classes.
+        negative: the class of images without an object.
+        to_negative: push towards the class ``negative``, with the cross-entropy ``-log Psi(negative | x)``, instead of
+            away from the label alone.
+
+    Returns:
+        A scalar, float32 or better; 0 where no image is positive. Nothing synchronises.
+
+    Source:
+        Kong & Henao, CVPR 2022: images with an object, with their label inverted.
+
+    Example:
+        >>> in_sample_contrastive(torch.zeros(2, 2), torch.tensor([0, 1]))
+        tensor(0.6931)
+    """
+    if scores.dim() != 2 or scores.shape[1] < 2:
+        raise ValueError(f"in_sample_contrastive: scores must be [B, K] with K at least 2; got {list(scores.shape)}.")
+    if labels.shape != scores.shape[:1] or labels.dtype != torch.int64:
+        given = f"{labels.dtype} {list(labels.shape)}"
+        raise ValueError(f"in_sample_contrastive: labels must be int64 [B] = [{scores.shape[0]}]; got {given}.")
+    if not 0 <= negative < scores.shape[1]:
+        raise ValueError(f"in_sample_contrastive: negative must be a class below {scores.shape[1]}; got {negative}.")
+    wide = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    if to_negative:
+        losses = F.cross_entropy(wide, torch.full_like(labels, negative), reduction="none")
+    else:
+        others = wide.scatter(1, labels[:, None], -torch.inf)
+        losses = wide.logsumexp(1) - others.logsumexp(1)
+    positive = labels != negative
+    return torch.where(positive, losses, 0.0).sum() / positive.sum().clamp(min=1)

@@ -74,3 +74,25 @@ def test_the_running_mean_is_saved_with_the_model():
 def test_momentum_must_be_a_share(momentum):
     with pytest.raises(ValueError, match="momentum"):
         RunningMeanBaseline(2, momentum)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_compiled_step_learns_and_differentiates_as_an_eager_one(steps):
+    """A compiled backward pass may compute what was handed out again: it must not find the updated mean."""
+
+    def step(baseline, features, log_prob):
+        sample = zoomkern.Sample(torch.zeros(2, 3, dtype=torch.int64), log_prob, torch.full((2, 3), 1 / 3))
+        pooled = zoomkern.expectation(features, sample, baseline=baseline())
+        baseline.update(pooled)
+        return pooled.square().sum()
+
+    results = []
+    for run in (step, torch.compile(step, fullgraph=True, backend="aot_eager")):
+        baseline, generator = RunningMeanBaseline(4), torch.Generator().manual_seed(0)
+        for _ in range(steps):
+            features = torch.rand(2, 3, 4, generator=generator)
+            log_prob = torch.zeros(2, 3, requires_grad=True)
+            run(baseline, features, log_prob).backward()
+        results.append((log_prob.grad, baseline.mean.clone(), baseline.steps.clone()))
+    for wanted, given in zip(*results, strict=True):
+        torch.testing.assert_close(given, wanted)

@@ -131,7 +131,7 @@ def merge_repeats(sample: Sample) -> tuple[Sample, Tensor]:
     def arrange(values: Tensor, padding: float) -> Tensor:
         return torch.where(kept, values.gather(1, order), padding)
 
-    weight = (same.to(sample.weight.dtype) @ sample.weight[..., None]).squeeze(-1)
+    weight = (same * sample.weight[:, None]).sum(-1)  # a matrix product would be rounded under autocast
     merged = Sample(arrange(sample.index, -1), arrange(sample.log_prob, 0.0), arrange(weight, 0.0))
     return merged, arrange(same.sum(-1), 0)
 

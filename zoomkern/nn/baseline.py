@@ -49,6 +49,11 @@ class RunningMeanBaseline(nn.Module):
         """
         if not self.training or pooled.shape[0] == 0:
             return
-        self.steps += 1
-        rate = (1.0 / self.steps).clamp(min=self.momentum)
-        self.mean += rate * (pooled.detach().to(self.mean.dtype).mean(0) - self.mean)
+        steps = self.steps + 1
+        rate = (1.0 / steps).clamp(min=self.momentum)
+        mean = self.mean + rate * (pooled.detach().to(self.mean.dtype).mean(0) - self.mean)
+        if torch.compiler.is_compiling():  # a compiled backward pass may compute the old mean again, from the buffer
+            self.steps, self.mean = steps, mean
+        else:  # a captured graph reads the buffer where it lies
+            self.steps.copy_(steps)
+            self.mean.copy_(mean)

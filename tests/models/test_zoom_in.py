@@ -1,0 +1,774 @@
+"""The two-stage network."""
+
+import copy
+import shutil
+import traceback
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import zoomkern
+from zoomkern import testing
+from zoomkern.functional.seeds import derived_seed
+from zoomkern.images import ImageBank, Pyramid
+from zoomkern.losses import entropy_regulariser, in_sample_contrastive
+from zoomkern.models import ZoomIn
+from zoomkern.nn import AttentionNetwork, FeatureNetwork, complement_logits
+from zoomkern.typing import PADDED_OFFSET, Sample
+
+PRESETS = [
+    {"num_samples": 3, "tiles": "replacement"},
+    {"num_samples": 3, "tiles": "replacement", "sampler": "threshold"},
+    {"num_samples": 3, "tiles": "replacement", "estimator": "desraj"},
+    {"num_samples": 4, "tiles": "gumbel", "num_tiles": 2},
+    {"num_samples": 4, "tiles": "gumbel", "num_tiles": 2, "tile_estimator": "desraj", "sampler": "threshold"},
+    {"num_samples": 4, "tiles": "threshold", "num_tiles": 2},
+    {"num_samples": 3, "tiles": "threshold", "sampler": "threshold"},
+]
+presets = pytest.mark.parametrize("preset", PRESETS, ids=lambda p: "-".join(map(str, p.values())))
+
+
+class Cut(nn.Module):
+    """A network whose map keeps its first rows and columns."""
+
+    def __init__(self, network, rows, columns):
+        super().__init__()
+        self.network, self.rows, self.columns = network, rows, columns
+
+    def forward(self, view):
+        return self.network(view)[:, : self.rows, : self.columns]
+
+
+class Brightness(nn.Module):
+    """Attention on the brightest pixel of a view."""
+
+    def forward(self, view):
+        return 100.0 * view.mean(1)
+
+
+class Mean(nn.Module):
+    """The mean colour of a patch."""
+
+    out_features = 1
+
+    def forward(self, patches):
+        return patches.mean((2, 3))
+
+
+def tiny_model(cells=(2, 2), **arguments):
+    """Networks in float64 that tell 2 x 2 tiles of 12 x 12 pixels apart, and 2 x 2 sub-tiles inside each."""
+    torch.manual_seed(3)
+    model = ZoomIn(
+        2,
+        patch_size=(5, 5),
+        tile_size=(12, 12),
+        tile_scale=0.5,
+        attention=AttentionNetwork(1, (3,)),
+        tile_attention=Cut(AttentionNetwork(1, (3,), pool=3), *cells),
+        features=FeatureNetwork(1, (4,), (3,), (2,)),
+        dtype=torch.float64,
+        **arguments,
+    ).double()
+    nn.init.normal_(model.attention.score.weight)
+    nn.init.normal_(model.tile_attention.network.score.weight, std=3.0)
+    if model.baseline is not None:
+        nn.init.normal_(model.baseline.mean)
+        nn.init.normal_(model.contrast_baseline.mean)
+    return model
+
+
+def tiny_images(number=1):
+    """One image of 24 x 24 pixels again and again, its view of 2 x 2 and itself at 12 x 12."""
+    images = torch.rand(1, 1, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    images[..., :12, :12] *= 0.2
+    images[..., 12:, :12] *= 0.6
+    small = F.avg_pool2d(images, 2)
+    return (part.expand(number, -1, -1, -1) for part in (images, 2 * F.avg_pool2d(images, 12), small))
+
+
+def every_draw(model, exact):
+    """All draws the model can make of one image: tiles as drawn, items inside each tile, probability of both."""
+    width, cells = exact.attention.shape[2], exact.tile_attention[0, 0].numel()
+    inside = exact.tile_attention[0].flatten(1).detach()
+    number = model.num_samples if model.tiles == "replacement" else model.num_tiles
+    settings = {"sampler": model.tiles, "estimator": model.tile_estimator, "grid_width": width}
+    drawn = testing.enumerate_samples(exact.attention[0].flatten().detach(), number, **settings)
+    counts = torch.full_like(drawn.sample.index, model.num_samples // number)
+    tiles = drawn
+    if model.tiles == "replacement":
+        tiles, counts = testing.merge_draws(drawn)
+    counts = counts.clamp(max=cells)
+    most = min(model.num_samples if model.tiles == "replacement" else model.num_samples // number, cells)
+    outer, items, probability = [], [], []
+    for k in range(len(drawn.probability)):
+        one = testing.Draws(Sample(*(part[k : k + 1] for part in tiles.sample)), tiles.probability[k : k + 1])
+        settings = {"sampler": model.sampler, "estimator": model.estimator}
+        draws = testing.enumerate_inside(one, inside, counts[k : k + 1], **settings)
+        index = draws.sample.index.unflatten(1, (number, -1))
+        index = torch.where(index < 0, -1, index - cells * one.sample.index[..., None])
+        items.append(F.pad(index, (0, most - index.shape[2]), value=-1))
+        outer.append(drawn.sample.index[k].expand(len(index), -1))
+        probability.append(draws.probability)
+    return torch.cat(outer), torch.cat(items).flatten(0, 1), torch.cat(probability)
+
+
+def feed(monkeypatch, *indices):
+    """Make the model's draws these, one after the other, weighed by the shipped code."""
+    given = iter(indices)
+
+    def sample(logits, num_samples, *, sampler, estimator, backend, max_samples=None, **_):
+        index = next(given)
+        wanted = torch.as_tensor(num_samples).expand(len(index))
+        assert torch.equal((index >= 0).sum(1), wanted)
+        assert index.shape[1] == (max_samples or num_samples)
+        return zoomkern.draw_weights(logits, index, sampler=sampler, estimator=estimator, backend=backend)
+
+    monkeypatch.setattr("zoomkern.models.zoom_in.sample", sample)
+
+
+def linear(scores):
+    return scores @ torch.tensor([70.0, -130.0], dtype=torch.float64)
+
+
+def share(output):
+    """Probability ``[L l]`` of every sub-tile."""
+    alpha, beta = output.attention.flatten(1).softmax(1), output.tile_attention.flatten(2).softmax(2)
+    return (alpha[..., None] * beta)[0].flatten().detach()
+
+
+class TestEnumeration:
+    """The whole model, both attentions, features, baseline and classifier, over all the draws it can make."""
+
+    @presets
+    @pytest.mark.parametrize("baseline", [False, True], ids=["no-baseline", "baseline"])
+    @pytest.mark.parametrize("cells", [(2, 2), (1, 2)], ids=["4-cells", "2-cells"])
+    @pytest.mark.parametrize("complement", [False, True], ids=["forward", "contrast"])
+    def test_value_and_gradient_are_unbiased(self, preset, baseline, cells, complement, monkeypatch, request):
+        if preset != PRESETS[-1]:  # the others have more draws than the reference weighs in seconds
+            request.getfixturevalue("native")
+        model = tiny_model(cells, baseline=baseline, **preset)
+        images, view, small = tiny_images()
+        exact = model.exact(images, view, small, chunk=4, complement=complement)
+        wanted = torch.autograd.grad(linear(exact.scores).sum(), model.parameters())
+        outer, items, probability = every_draw(model, exact)
+        torch.testing.assert_close(probability.sum(), torch.ones(()).double(), rtol=0, atol=1e-12)
+        images, view, small = tiny_images(len(probability))
+        feed(monkeypatch, outer, items)
+        out = (model.contrast if complement else model)(images, view, small, seed=0)
+        draws = testing.Draws(out.sampled.sample, probability)
+        attention = share(exact)
+        assert float((testing.expected_weights(draws, len(attention)) - attention).abs().max()) < 1e-12
+        assert float((probability @ out.pooled - exact.pooled[0]).detach().abs().max()) < 1e-12
+        given = torch.autograd.grad((probability * linear(out.scores)).sum(), model.parameters())
+        for a, b in zip(given, wanted, strict=True):
+            assert float((a - b).abs().max()) < 1e-10
+        assert all(float(part.abs().max()) > 1e-3 for part in wanted)
+
+    @pytest.mark.parametrize(
+        "preset",
+        [{"num_samples": 3}, {"num_samples": 4, "tiles": "gumbel", "tile_estimator": "desraj", "num_tiles": 2}],
+        ids=["replacement", "gumbel"],
+    )
+    def test_published_gradients_keep_the_value_and_miss_the_gradient(self, preset, monkeypatch, native):
+        pooled, gradients = [], []
+        for gradient in ("exact", "ats", "zoomin"):
+            model = tiny_model(estimator="desraj", gradient=gradient, baseline=False, **preset)
+            exact = model.exact(*tiny_images())
+            outer, items, probability = every_draw(model, exact)
+            feed(monkeypatch, outer, items)
+            out = model(*tiny_images(len(probability)), seed=0)
+            pooled.append(out.pooled)
+            weights = [model.features.layers[0].weight, model.tile_attention.network.score.weight]
+            gradients.append(torch.autograd.grad(probability @ linear(out.scores), weights))
+        torch.testing.assert_close(pooled[1], pooled[0])
+        torch.testing.assert_close(pooled[2], pooled[0])
+        torch.testing.assert_close(gradients[1][0], gradients[0][0])  # of features, the ATS gradient is unbiased
+        assert not torch.allclose(gradients[2][0], gradients[0][0], rtol=0.01)
+        assert not torch.allclose(gradients[1][1], gradients[0][1], rtol=0.01)
+        assert not torch.allclose(gradients[2][1], gradients[0][1], rtol=0.01)
+
+    def test_stages_that_draw_everything_are_exact_and_a_third_needs_no_new_code(self):
+        model = tiny_model(num_samples=16, tiles="gumbel", num_tiles=4, baseline=False)
+        deepest, features = AttentionNetwork(1, (2,), pool=2).double(), nn.Parameter(torch.randn(4, 3).double())
+        nn.init.normal_(deepest.score.weight)
+        parameters = [
+            *model.attention.parameters(),
+            *model.tile_attention.parameters(),
+            *deepest.parameters(),
+            features,
+        ]
+        images, view, small = tiny_images()
+        out, exact = model(images, view, small, seed=0), model.exact(images, view, small)
+        torch.testing.assert_close(out.pooled, exact.pooled, rtol=1e-10, atol=1e-12)
+
+        logits = deepest(out.sampled.patches.flatten(0, 1))  # [16, 2, 2]
+        whole = zoomkern.compose(out.sampled.sample, zoomkern.sample(logits, 4, seed=1))
+        pooled = zoomkern.expectation(features[whole.index], whole)
+        share_now = (out.sampled.log_prob.exp()[0][:, None] * logits.flatten(1).softmax(1)).sum(0)
+        wanted = share_now @ features
+        torch.testing.assert_close(pooled[0], wanted, rtol=1e-10, atol=1e-12)
+        loss = torch.tensor([0.5, -1.0, 2.0]).double()
+        given, wanted = (
+            torch.autograd.grad(loss @ value, parameters, retain_graph=True) for value in (pooled[0], wanted)
+        )
+        for a, b in zip(given, wanted, strict=True):
+            assert float((a - b).abs().max()) < 1e-10
+
+
+@presets
+@pytest.mark.parametrize("complement", [False, True], ids=["forward", "contrast"])
+def test_the_mean_over_seeds_is_the_exact_value(preset, complement, native):
+    model = tiny_model(**preset).eval()
+    number = 4000
+    images, view, small = tiny_images(number)
+    with torch.no_grad():
+        pooled = (model.contrast if complement else model)(images, view, small, seed=5).pooled
+        exact = model.exact(*tiny_images(), complement=complement).pooled[0]
+    error = pooled.std(0) / number**0.5
+    assert (error > 1e-6).all()
+    assert ((pooled.mean(0) - exact).abs() < 5 * error).all()  # false alarm: 1 in 10^5
+
+
+@pytest.mark.parametrize("complement", [False, True])
+def test_draws_follow_the_attention_or_its_complement(complement, native):
+    model = tiny_model(num_samples=1)
+    exact = model.exact(*tiny_images())
+    alpha, beta = exact.attention.flatten(1).softmax(1), exact.tile_attention.flatten(2).softmax(2)
+    if complement:
+        alpha, beta = (1 - alpha) / (1 - alpha).sum(1), (1 - beta) / (1 - beta).sum(2, keepdim=True)
+    p = (alpha[..., None] * beta).flatten().detach()
+    number = 8000
+    out = (model.contrast if complement else model)(*tiny_images(number), seed=2)
+    drawn = out.sampled.index[:, 0].bincount(minlength=16)
+    torch.testing.assert_close(out.sampled.log_prob[:, 0].exp(), p[out.sampled.index[:, 0]])
+    assert float(((drawn - number * p).square() / (number * p)).sum()) < 50  # chi^2 of 15: 1 in 10^5
+
+
+class TestComplement:
+    def test_it_is_the_logarithm_of_one_minus_p(self):
+        logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+        torch.testing.assert_close(complement_logits(logits), torch.log1p(-logits.softmax(1)))
+        assert torch.autograd.gradcheck(complement_logits, (logits,))
+
+    @pytest.mark.parametrize("peak", [20.0, 200.0, 1e4])
+    def test_it_keeps_its_digits_when_attention_has_collapsed(self, peak):
+        logits = torch.tensor([[0.0, peak, 0.0]], requires_grad=True)
+        complement = complement_logits(logits)
+        torch.testing.assert_close(complement[0, 1].item(), torch.tensor(2.0).log().item() - peak, rtol=1e-6, atol=0)
+        complement.sum().backward()
+        assert logits.grad.isfinite().all()
+
+    def test_ties_and_masked_items(self):
+        logits = torch.tensor([[3.0, 3.0, -torch.inf], [1.0, -torch.inf, -torch.inf]], requires_grad=True)
+        complement = complement_logits(logits)
+        half = torch.tensor(0.5).log().item()
+        assert complement[0].tolist() == pytest.approx([half, half, -torch.inf])
+        assert complement[1].tolist() == [-torch.inf] * 3
+        torch.where(complement > -torch.inf, complement, 0.0).sum().backward()
+        assert logits.grad.isfinite().all()
+
+    def test_one_cell_has_none(self):
+        with pytest.raises(ValueError, match="at least 2 items"):
+            complement_logits(torch.zeros(3, 1))
+
+
+def grey_model(**arguments):
+    torch.manual_seed(0)
+    settings = {"patch_size": (10, 8), "tile_size": (32, 24), "tile_scale": 0.25, "num_samples": 6} | arguments
+    model = ZoomIn(
+        2,
+        attention=AttentionNetwork(1, (4,)),
+        tile_attention=AttentionNetwork(1, (4,)),
+        features=FeatureNetwork(1, (8, 8), (3, 3), (1, 2)),
+        mean=0.5,
+        std=0.5,
+        **settings,
+    )
+    nn.init.normal_(model.attention.score.weight)
+    nn.init.normal_(model.tile_attention.score.weight)
+    return model
+
+
+def grey_images(*sizes):
+    """Images of different sizes, a view of 6 x 5 for each, and the images at a quarter of their size."""
+    pyramids = [Pyramid.build(torch.randint(256, (1, h, w), dtype=torch.uint8), 3) for h, w in sizes]
+    view = torch.stack([F.interpolate(p[2][None].float() / 255, (6, 5), mode="area")[0] for p in pyramids])
+    return [p[0] for p in pyramids], view, [p[2] for p in pyramids]
+
+
+SIZES = [(96, 120), (131, 64), (70, 203)]
+
+
+class TestBatches:
+    def test_images_of_different_sizes(self):
+        images, view, small = grey_images(*SIZES)
+        out = grey_model()(images, view, small, seed=0)
+        assert out.scores.shape == (3, 2)
+        assert out.attention.shape == (3, 6, 5)
+        assert out.tiles.patches.shape == (3, 6, 1, 8, 6)
+        assert out.tile_attention.shape == (3, 6, 8, 6)
+        assert out.sampled.patches.shape == (3, 6, 1, 10, 8)
+        assert out.pooled.shape == (3, 8)
+        assert (out.sampled.index >= 0).all()
+        torch.testing.assert_close(out.sampled.weight.sum(1), torch.ones(3))
+
+    @pytest.mark.parametrize("tiles", ["replacement", "gumbel", "threshold"])
+    def test_a_batch_in_two_parts_draws_what_the_whole_draws(self, tiles):
+        images, view, small = grey_images(*SIZES)
+        model = grey_model(tiles=tiles, repetitions=2).eval()
+        seeds = torch.tensor([7, -3, 1 << 50])
+        for run in (model, model.contrast):
+            whole = run(images, view, small, seed=seeds)
+            parts = [run(images[s], view[s], small[s], seed=seeds[s]) for s in (slice(0, 1), slice(1, 3))]
+            for name in ("index", "offsets", "patches"):
+                for stage in ("tiles", "sampled"):
+                    joined = torch.cat([getattr(getattr(part, stage), name) for part in parts])
+                    assert torch.equal(getattr(getattr(whole, stage), name), joined)
+            torch.testing.assert_close(whole.scores, torch.cat([part.scores for part in parts]))
+
+    def test_a_scalar_seed_gives_every_image_its_own(self):
+        images, view, small = grey_images((96, 120))
+        out = grey_model()(images * 3, view.expand(3, -1, -1, -1), small * 3, seed=4)
+        assert len(out.sampled.index.unique(dim=0)) == 3
+        seeds = derived_seed(torch.tensor(4), torch.tensor([1, 2, 3]))
+        again = grey_model()(images * 3, view.expand(3, -1, -1, -1), small * 3, seed=seeds)
+        assert torch.equal(out.sampled.index, again.sampled.index)
+
+    def test_without_a_seed_torch_s_generator_gives_one(self):
+        images, view, small = grey_images(*SIZES)
+        model, drawn = grey_model(), []
+        for state in (1, 2, 1):
+            torch.manual_seed(state)
+            drawn.append(model(images, view, small).sampled.index)
+        assert torch.equal(drawn[0], drawn[2])
+        assert not torch.equal(drawn[0], drawn[1])
+
+    def test_a_bank_s_batch_and_pyramids_are_taken(self):
+        images, view, small = grey_images(*SIZES)
+        model = grey_model()
+        wanted = model(images, view, small, seed=0)
+        ids = torch.arange(3)
+        given = model(ImageBank(images)[ids], view, ImageBank(small)[ids], seed=0)
+        assert torch.equal(given.sampled.patches, wanted.sampled.patches)
+        given = model([Pyramid([i, s]) for i, s in zip(images, small, strict=True)], view, small, seed=0)
+        assert torch.equal(given.sampled.patches, wanted.sampled.patches)
+
+    def test_an_empty_batch(self):
+        model = grey_model()
+        out = model(torch.zeros(0, 1, 40, 40), torch.zeros(0, 1, 6, 5), torch.zeros(0, 1, 10, 10), seed=0)
+        assert out.scores.shape == (0, 2)
+        assert out.sampled.patches.shape == (0, 6, 1, 10, 8)
+
+    def test_gradients_reach_every_parameter(self):
+        images, view, small = grey_images(*SIZES)
+        labels = torch.tensor([0, 1, 1])
+        model = grey_model()
+        model(images, view, small)  # the baseline's first step
+        out, contrast = model(images, view, small), model.contrast(images, view, small)
+        loss = F.cross_entropy(out.scores, labels) + in_sample_contrastive(contrast.scores, labels)
+        (loss + entropy_regulariser(out.attention, 1e-2)).backward()
+        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+class TestSeeds:
+    def test_it_is_splitmix64(self):
+        def splitmix(seed, number):
+            z = (seed + number * 0x9E3779B97F4A7C15) % 2**64
+            z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+            z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+            return z ^ z >> 31
+
+        assert splitmix(1234567, 1) == 6457827717110365317  # published first output for this seed
+        for seed in (0, 1234567, -5, (1 << 63) - 1):
+            numbers = torch.tensor([0, 1, 2, 10**9, -1])
+            given = derived_seed(torch.tensor(seed), numbers)
+            assert [g % 2**64 for g in given.tolist()] == [splitmix(seed, n) for n in numbers.tolist()]
+
+
+class TestPlaces:
+    """What attention points at is what is read."""
+
+    @pytest.mark.parametrize("size", [(96, 120), (97, 123)])
+    @pytest.mark.parametrize("align", ["center", "corners"])
+    def test_the_brightest_spot_is_found_anywhere(self, size, align):
+        height, width = size
+        for y, x in [(0, 0), (0, width - 4), (height - 4, 0), (height - 4, width - 4), (40, 56), (37, 71), (63, 18)]:
+            image = torch.zeros(1, 1, height, width)
+            image[..., y : y + 4, x : x + 4] = 1.0
+            small = F.avg_pool2d(image, 4, ceil_mode=True, count_include_pad=False)
+            model = ZoomIn(
+                2, 1, (12, 12), (48, 48), tile_scale=0.25, inference="topk", align=align,
+                attention=Brightness(), tile_attention=Brightness(), features=Mean(),
+            ).eval()  # fmt: skip
+            out = model(image, F.adaptive_avg_pool2d(image, (6, 6)), small)
+            assert out.tiles.patches.amax() == small.amax()
+            inside = image[0, 0, max(y, 0) : y + 4, max(x, 0) : x + 4].sum()
+            assert out.sampled.patches.sum() == inside, (y, x)
+
+    def test_sub_tiles_lie_in_their_tiles_by_the_public_rule(self):
+        images, view, small = grey_images(*SIZES)
+        out = grey_model()(images, view, small, seed=0)
+        small_sizes = torch.tensor([s.shape[1:] for s in small])
+        places = zoomkern.cell_offsets(out.tiles.index, (6, 5), small_sizes, (8, 6))
+        assert torch.equal(out.tiles.offsets, places)
+        drawn = zoomkern.gather_patches(small, places, (8, 6), mean=0.5, std=0.5)
+        assert torch.equal(out.tiles.patches, drawn)
+        tile, item = out.sampled.index // 48, out.sampled.index % 48
+        slot = (out.tiles.index[:, None] == tile[..., None]).int().argmax(2)
+        sizes = torch.tensor([i.shape[1:] for i in images])
+        start = places * sizes[:, None] // small_sizes[:, None]
+        inside = zoomkern.cell_offsets(item, (8, 6), (32, 24), (10, 8))
+        wanted = start.gather(1, slot[..., None].expand(-1, -1, 2)) + inside
+        assert torch.equal(out.sampled.offsets, wanted)
+        read = zoomkern.gather_patches(images, wanted, (10, 8), mean=0.5, std=0.5)
+        assert torch.equal(out.sampled.patches, read)
+
+    def test_outside_the_image_is_fill_and_a_tile_s_edge_is_none(self):
+        image, view = torch.ones(1, 1, 32, 32), torch.zeros(1, 1, 2, 2)
+        model = ZoomIn(
+            2, 4, (12, 12), (16, 16), tile_scale=0.5, tiles="gumbel", features=Mean(), fill=7.0,
+            tile_attention=Cut(AttentionNetwork(1), 1, 1),
+        )  # fmt: skip
+        out = model(image, view, torch.ones(1, 1, 16, 16), seed=0)
+        assert (out.sampled.patches == 1).all()
+        wide = ZoomIn(2, 4, (24, 24), (32, 32), tile_scale=0.5, tiles="gumbel", features=Mean(), fill=7.0)
+        out = wide(image, view, torch.ones(1, 1, 16, 16), seed=0)
+        assert set(out.tiles.patches.unique().tolist()) == {1.0, 7.0}
+        corner = out.tiles.patches[0, (out.tiles.index[0] == 0).int().argmax(), 0]
+        assert (corner[4:, 4:] == 1).all()
+        assert (corner[:4] == 7).all()
+
+    def test_step_widens_sub_tiles_alone(self):
+        image = torch.arange(32 * 32.0).reshape(1, 1, 32, 32)
+        model = ZoomIn(
+            2, 4, (4, 4), (16, 16), tile_scale=0.5, tiles="gumbel", features=Mean(), step=2,
+            tile_attention=Cut(AttentionNetwork(1), 1, 1),
+        )  # fmt: skip
+        out = model(image, torch.zeros(1, 1, 2, 2), F.avg_pool2d(image, 2), seed=0)
+        assert out.tiles.patches.shape == (1, 4, 1, 8, 8)
+        y, x = out.sampled.offsets[0, 0].tolist()
+        assert torch.equal(out.sampled.patches[0, 0, 0], image[0, 0, y : y + 8 : 2, x : x + 8 : 2])
+
+
+class TestPadding:
+    def test_a_tile_gets_no_more_draws_than_it_has_sub_tiles(self):
+        model = tiny_model((1, 2), num_samples=5)
+        out = model(*tiny_images(50), seed=0)
+        drawn = out.sampled.index >= 0
+        assert drawn.sum(1).min() < 5
+        ordered = out.sampled.index.sort(1).values
+        assert ((ordered.diff(dim=1) > 0) | (ordered[:, 1:] < 0)).all()  # nothing twice
+        torch.testing.assert_close(out.sampled.weight.sum(1), torch.ones(50).double())
+        torch.testing.assert_close(out.tiles.weight.sum(1), torch.ones(50).double())
+        distinct = (out.tiles.index >= 0).sum(1)
+        assert (drawn.sum(1) <= 2 * distinct).all()
+        assert (drawn.sum(1) >= distinct).all()
+
+    def test_padding_has_no_weight_and_is_filled(self):
+        out = tiny_model((1, 2), num_samples=5, fill=3.0)(*tiny_images(20), seed=0)
+        for stage in (out.tiles, out.sampled):
+            padded = stage.index < 0
+            assert padded.any()
+            assert (stage.weight[padded] == 0).all()
+            assert (stage.log_prob[padded] == 0).all()
+            assert (stage.offsets[padded] == PADDED_OFFSET).all()
+            assert (stage.patches[padded] == 3.0).all()
+
+    def test_what_padding_holds_changes_nothing(self):
+        images = torch.rand(4, 1, 48, 48)
+        view, small = F.avg_pool2d(images, 24), F.avg_pool2d(images, 4)
+        results = []
+        for fill in (0.0, 1e4):
+            torch.manual_seed(0)
+            model = ZoomIn(2, 8, (4, 4), (24, 24), tile_scale=0.25, fill=fill)
+            nn.init.normal_(model.attention.score.weight)
+            nn.init.normal_(model.tile_attention.score.weight)
+            out = model(images, view, small, seed=0)
+            assert (out.tiles.index < 0).any()
+            results.append((out.scores, *torch.autograd.grad(out.scores.sum(), model.parameters())))
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b)
+
+    def test_more_tiles_than_cells_are_padded_and_exact(self):
+        model = tiny_model(num_samples=24, tiles="gumbel", num_tiles=6)
+        out = model(*tiny_images(), seed=0)
+        assert (out.sampled.index >= 0).sum() == 16
+        torch.testing.assert_close(out.pooled, model.exact(*tiny_images()).pooled)
+
+
+class TestInference:
+    def test_repetitions_are_averaged(self):
+        model = grey_model(repetitions=5).eval()
+        images, view, small = grey_images(*SIZES)
+        seeds = torch.tensor([1, 2, 3])
+        out = model(images, view, small, seed=seeds)
+        assert out.sampled.index.shape == (3, 30)
+        model.repetitions, runs = 1, []
+        for r in range(5):
+            numbered = seeds if r == 0 else derived_seed(seeds, torch.tensor(-r))
+            runs.append(model(images, view, small, seed=numbered))
+        torch.testing.assert_close(out.scores, torch.stack([run.scores for run in runs]).mean(0))
+        torch.testing.assert_close(out.sampled.weight.sum(1), torch.ones(3))
+        torch.testing.assert_close(out.pooled, torch.stack([run.pooled for run in runs]).mean(0))
+
+    def test_training_draws_once(self):
+        images, view, small = grey_images(*SIZES)
+        assert grey_model(repetitions=5)(images, view, small).sampled.index.shape == (3, 6)
+
+    @pytest.mark.parametrize("tiles", ["replacement", "gumbel"])
+    def test_top_k_reads_the_most_probable_places(self, tiles):
+        model = grey_model(tiles=tiles, inference="topk", num_tiles=3).eval()
+        images, view, small = grey_images(*SIZES)
+        out = model(images, view, small, seed=1)
+        assert torch.equal(out.sampled.index, model(images, view, small, seed=2).sampled.index)
+        assert torch.equal(out.tiles.index, out.attention.flatten(1).topk(3).indices)
+        best = out.tile_attention.flatten(2).topk(2).indices + 48 * out.tiles.index[..., None]
+        assert torch.equal(out.sampled.index, best.flatten(1))
+        torch.testing.assert_close(out.sampled.weight.sum(1), torch.ones(3))
+
+    def test_exact_is_the_double_sum(self):
+        model = tiny_model(num_samples=2)
+        images, view, small = tiny_images()
+        exact = model.exact(images, view, small)
+        places = zoomkern.cell_offsets(torch.arange(4)[None], (2, 2), (12, 12), (6, 6))
+        inside = zoomkern.cell_offsets(torch.arange(4)[None], (2, 2), (12, 12), (5, 5))
+        offsets = (2 * places[:, :, None] + inside[:, None]).flatten(1, 2)
+        patches = zoomkern.gather_patches(images, offsets, 5, dtype=torch.float64)[0]
+        torch.testing.assert_close(exact.pooled[0], share(exact) @ model.features(patches))
+        torch.testing.assert_close(exact.scores, model.classifier(exact.pooled))
+
+    @pytest.mark.parametrize("chunk", [1, 7, 1000])
+    def test_chunks_change_nothing_but_the_memory(self, chunk):
+        model, seen = grey_model(), []
+        images, view, small = grey_images(*SIZES)
+        wanted = model.exact(images, view, small, chunk=3)
+        model.features.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+        out = model.exact(images, view, small, chunk=chunk)
+        torch.testing.assert_close(out.scores, wanted.scores)
+        torch.testing.assert_close(out.tile_attention, wanted.tile_attention)
+        assert out.tile_attention.shape == (3, 30, 8, 6)
+        assert max(seen) <= 3 * chunk * 48
+        assert sum(seen) == 3 * 30 * 48
+
+    def test_predict_gives_probabilities_and_leaves_the_mode_and_the_baselines_alone(self):
+        model = grey_model().train()
+        images, view, small = grey_images(*SIZES)
+        probability = model.predict(images, view, small, seed=0)
+        torch.testing.assert_close(probability.sum(1), torch.ones(3))
+        assert not probability.requires_grad
+        assert model.training
+        assert model.baseline.steps == 0
+
+    def test_each_pass_has_its_own_baseline(self):
+        model = grey_model()
+        images, view, small = grey_images(*SIZES)
+        model(images, view, small)
+        assert (model.baseline.steps, model.contrast_baseline.steps) == (1, 0)
+        model.contrast(images, view, small)
+        assert (model.baseline.steps, model.contrast_baseline.steps) == (1, 1)
+        assert grey_model(baseline=False).contrast_baseline is None
+
+
+def eager_and_compiled(model, images, view, small, **compiler):
+    """Loss, draws, buffers and gradients of a step with both passes, as it is and compiled."""
+
+    def step(model, images, view, small, seed):
+        out, contrast = model(images, view, small, seed=seed), model.contrast(images, view, small, seed=seed)
+        return (out.scores * contrast.scores).sum(), out.sampled.index
+
+    torch._dynamo.reset()
+    for run in (step, torch.compile(step, fullgraph=True, **compiler)):
+        twin = copy.deepcopy(model)
+        loss, index = run(twin, images, view, small, torch.tensor([3, 4]))
+        yield loss.detach(), index, *twin.buffers(), *torch.autograd.grad(loss, twin.parameters())
+
+
+@pytest.mark.parametrize(
+    ("tiles", "kind", "baseline"),
+    [
+        ("replacement", "tensor", False),
+        ("replacement", "list", False),
+        ("gumbel", "tensor", False),
+        ("threshold", "list", False),
+        ("replacement", "tensor", True),
+    ],
+)
+def test_it_compiles_into_one_graph(tiles, kind, baseline, native):
+    images, view, small = grey_images((96, 120), (96, 120))
+    if kind == "tensor":
+        images, small = torch.stack(images), torch.stack(small)
+    model = grey_model(tiles=tiles, baseline=baseline)
+    if baseline:
+        nn.init.normal_(model.baseline.mean)
+        nn.init.normal_(model.contrast_baseline.mean)
+    results = eager_and_compiled(model, images, view, small, backend="aot_eager")
+    for wanted, given in zip(*results, strict=True):
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_inductor_gives_the_same_gradients(native):
+    if not any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++")):
+        pytest.skip("inductor needs a C++ compiler on the PATH")
+    images, view, small = grey_images((96, 120), (96, 120))
+    model = grey_model(baseline=False)
+    options = {"layout_optimization": False}  # with it, torch 2.13 mistakes the strides of replicated borders
+    results = eager_and_compiled(model, torch.stack(images), view, torch.stack(small), options=options)
+    for wanted, given in zip(*results, strict=True):
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-6)
+
+
+class Waits(TorchDispatchMode):
+    """Notes which modules of zoomkern ask for a tensor's values, or for a shape that depends on them."""
+
+    def __init__(self):
+        super().__init__()
+        self.modules = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        aten = torch.ops.aten
+        waiting = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.is_nonzero, aten.equal)
+        indexed = function.overloadpacket is aten.index and any(
+            i is not None and i.dtype == torch.bool for i in args[1]
+        )
+        if function.overloadpacket in waiting or indexed:
+            frames = [frame.filename for frame in traceback.extract_stack() if "/zoomkern/" in frame.filename]
+            self.modules.add(frames[-1].split("/zoomkern/")[-1])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("tiles", ["replacement", "gumbel"])
+def test_the_model_itself_waits_for_no_values(tiles, native):
+    images, view, small = grey_images(*SIZES)
+    model = grey_model(tiles=tiles)
+    with Waits() as waits:
+        model(images, view, small)
+        model.contrast(images, view, small, seed=torch.tensor([1, 2, 3]))
+    assert waits.modules <= {"functional/draws.py"}  # which looks at counts in host memory only
+
+
+def test_half_precision_networks():
+    images, view, small = grey_images(*SIZES)
+    model = grey_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(images, view, small, seed=0)
+        contrast = model.contrast(images, view, small, seed=0)
+        exact = model.exact(images, view, small, chunk=30)
+    assert out.sampled.log_prob.dtype == torch.float32
+    torch.testing.assert_close(out.sampled.weight.sum(1), torch.ones(3))
+    assert exact.pooled.float().isfinite().all()
+    (out.scores.float().sum() + contrast.scores.float().sum()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.fixture
+def one_thread():
+    """Tensors this small are slower on several threads, far slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def bright_squares(number, generator):
+    """Images ``[B, 1, 128, 128]`` with one 8 x 8 object, plain or checked, which views at 1/8 and 1/4 do not tell."""
+    labels = torch.randint(2, (number,), generator=generator)
+    images = torch.zeros(number, 1, 128, 128, dtype=torch.uint8)
+    checks = torch.tensor([[0, 254], [254, 0]], dtype=torch.uint8).repeat(4, 4)
+    for image, label, (r, c) in zip(images, labels, torch.randint(16, (number, 2), generator=generator), strict=True):
+        image[0, 8 * r : 8 * r + 8, 8 * c : 8 * c + 8] = checks if label else 127
+    views = [F.avg_pool2d(images.float(), size) / 255 for size in (8, 4)]
+    return images, *views, labels
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("tiles", ["replacement", "threshold"])
+def test_the_loss_falls_and_the_object_is_found_and_told(tiles):
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = ZoomIn(
+        2,
+        num_samples=4,
+        patch_size=(12, 12),
+        tile_size=(32, 32),
+        tile_scale=0.25,
+        tiles=tiles,
+        num_tiles=2,
+        attention=AttentionNetwork(1, (4,), pool=4, contrast=1.0),
+        tile_attention=AttentionNetwork(1, (4,), contrast=1.0),
+        features=FeatureNetwork(1, (8, 8), (3, 3), (1, 2)),
+        mean=0.0,
+        std=1.0,
+    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(120):
+        images, view, small, labels = bright_squares(16, generator)
+        out = model(images, view, small)
+        loss = F.cross_entropy(out.scores, labels) + entropy_regulariser(out.attention, 1e-3)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    images, view, small, labels = bright_squares(100, generator)
+    predicted = model.predict(images, view, small, seed=1).argmax(1)
+    assert (predicted == labels).float().mean() > 0.9  # the views of both classes are equal: without sub-tiles 0.5
+    with torch.no_grad():
+        exact = model.eval().exact(images[:8], view[:8], small[:8]).scores.argmax(1)
+    assert torch.equal(exact, labels[:8])
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_samples": 0}, "num_samples must be between 1"),
+            ({"num_samples": 6, "num_tiles": 4}, "num_tiles must divide num_samples = 6; got 4"),
+            ({"tile_scale": 2.0}, r"tile_scale must lie in \(0, 1\].*got 2.0"),
+            ({"tiles": "topk"}, "tiles must be one of .*'topk'"),
+            ({"sampler": "replacement"}, "sampler must be one of .*'replacement'"),
+            ({"estimator": "inclusion"}, "estimator must be one of 'murthy', 'desraj'; got 'inclusion'"),
+            ({"tile_estimator": "murthy"}, "tile_estimator must be one of 'mean'; got 'murthy'"),
+            ({"gradient": "wrong"}, "gradient must be one of .*'wrong'"),
+            ({"inference": "best"}, "inference must be one of .*'best'"),
+            ({"repetitions": 0}, "repetitions must be between 1"),
+            ({"align": "left"}, "align must be one of .*'left'"),
+            ({"fil": 0.0}, "a further argument must be one of .*'fil'"),
+            ({"level": 1}, "a further argument must be one of .*'level'"),
+        ],
+    )
+    def test_settings(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            grey_model(**arguments)
+
+    def test_inputs(self):
+        model = grey_model()
+        images, view, small = grey_images(*SIZES)
+        with pytest.raises(ValueError, match=r"tile_view must be the images at tile_scale = 0.25, 24 x 30 .*96 x 120"):
+            model(images, view, images)
+        with pytest.raises(ValueError, match="images must be one for each of the 3 of view; got 2"):
+            model(images[:2], view, small)
+        with pytest.raises(ValueError, match="tile_view must be one for each of the 3 of view; got 2"):
+            model(images, view, small[:2])
+        with pytest.raises(ValueError, match=r"seed must be a scalar or \[B\] = \[3\]; got \[2\]"):
+            model(images, view, small, seed=torch.tensor([1, 2]))
+        with pytest.raises(TypeError, match="seed must be int64"):
+            model(images, view, small, seed=torch.zeros(3))
+        with pytest.raises(TypeError, match="seed must be an int"):
+            model(images, view, small, seed=1.5)
+        with pytest.raises(ValueError, match="chunk must be between 1"):
+            model.exact(images, view, small, chunk=0)
+
+    def test_networks(self):
+        images, view, small = grey_images(*SIZES)
+        model = grey_model()
+        model.attention = nn.Conv2d(1, 1, 1)
+        with pytest.raises(ValueError, match=r"attention must return \[B, Gh, Gw\], B = 3; got \[3, 1, 6, 5\]"):
+            model(images, view, small)
+        model = grey_model()
+        model.tile_attention = nn.Flatten()
+        with pytest.raises(ValueError, match=r"tile_attention must return \[18, gh, gw\]; got \[18, 48\]"):
+            model(images, view, small)

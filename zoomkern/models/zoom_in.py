@@ -1,0 +1,557 @@
+"""The two-stage network: attention over the image draws tiles, attention over each tile draws its sub-tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zoomkern import checks
+from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
+from zoomkern.functional.seeds import derived_seed, image_seeds
+from zoomkern.images.resolve import resolve_images
+from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
+from zoomkern.reference.expectation import GRADIENTS
+from zoomkern.reference.offsets import ALIGNMENTS, axis_offsets
+from zoomkern.reference.sampling import ESTIMATORS
+from zoomkern.typing import PADDED_OFFSET, TABLE_COLUMNS, ImageBatch, Sample, SampledPatches
+
+TILES = ("replacement", "gumbel", "threshold")
+SAMPLERS = ("gumbel", "threshold")
+INFERENCE_MODES = ("sample", "topk")
+#: Arguments of :func:`zoomkern.gather_patches` for tile views and sub-tiles, and for sub-tiles alone.
+READING = ("fill", "scale", "shift", "mean", "std", "dtype", "memory_format", "backend")
+READING_INSIDE = ("step", "padding_mode")
+
+
+class ZoomInOutput(NamedTuple):
+    """What one forward pass saw and concluded.
+
+    ``T`` tiles and ``N`` sub-tiles per image are those of all repetitions together. Padding has index -1 and weight 0.
+
+    Args:
+        scores: ``[B, K]`` class scores before the softmax.
+        attention: ``[B, Gh, Gw]`` logits of the first stage; of :meth:`ZoomIn.contrast` those of the complement.
+        tile_attention: ``[B, T, gh, gw]`` logits of the second stage inside each drawn tile, also of padded ones.
+        tiles: the drawn tiles: patches are the views ``[B, T, C, h, w]`` and offsets ``[B, T, 2]`` their places in the
+            images at the tiles' scale; index is the cell of the grid.
+        sampled: the sub-tiles that were read: patches ``[B, N, C, Ph, Pw]``, offsets ``[B, N, 2]`` at full resolution,
+            and the draw of both stages together. Sub-tile ``k`` of tile ``c`` has index ``c gh gw + k``.
+        pooled: ``[B, D]`` estimate of the mean feature.
+    """
+
+    scores: Tensor
+    attention: Tensor
+    tile_attention: Tensor
+    tiles: SampledPatches
+    sampled: SampledPatches
+    pooled: Tensor
+
+
+class ExactOutput(NamedTuple):
+    """What :meth:`ZoomIn.exact` concludes from all ``L = Gh Gw`` tiles and all their sub-tiles.
+
+    Args:
+        scores: ``[B, K]`` class scores before the softmax.
+        attention: ``[B, Gh, Gw]`` logits of the first stage.
+        tile_attention: ``[B, L, gh, gw]`` logits of the second stage inside each tile.
+        pooled: ``[B, D]`` mean feature.
+    """
+
+    scores: Tensor
+    attention: Tensor
+    tile_attention: Tensor
+    pooled: Tensor
+
+
+class Plan(NamedTuple):
+    """How tiles and the sub-tiles inside them are drawn.
+
+    Args:
+        tiles: sampler of the first stage, and ``tile_estimator`` its weight rule.
+        tile_estimator: see ``tiles``.
+        num_tiles: draws of the first stage in each repetition.
+        most: draws inside one tile, at most.
+        total: sub-tiles per image in each repetition, at most.
+        sampler: sampler inside a tile, and ``estimator`` its weight rule.
+        estimator: see ``sampler``.
+        repetitions: independent draws of both stages whose estimates are averaged.
+    """
+
+    tiles: str
+    tile_estimator: str | None
+    num_tiles: int
+    most: int
+    total: int
+    sampler: str
+    estimator: str | None
+    repetitions: int
+
+
+class Geometry(NamedTuple):
+    """Where the grid's tiles lie in a batch of images.
+
+    Args:
+        images: full-resolution images as an op takes them, and ``sizes``, int64 ``[B, 2]``, their pixels.
+        tile_images: the same images at the tiles' scale, and ``tile_sizes`` theirs.
+        sizes: see ``images``.
+        tile_sizes: see ``tile_images``.
+        grid: ``(Gh, Gw)``.
+    """
+
+    images: Any
+    tile_images: Any
+    sizes: Tensor
+    tile_sizes: Tensor
+    grid: tuple[int, int]
+
+
+class ZoomIn(nn.Module):
+    """The Zoom-In network: two stages of attention sampling, with the unbiased gradient.
+
+    The class scores are a linear function of ``sum_c alpha_c sum_k beta_ck f(subtile_ck)``: ``alpha`` is the attention
+    over the grid of the whole image, ``beta_c`` the attention inside tile ``c``. It is estimated from ``num_samples``
+    sub-tiles, so only these are read at full resolution, and only the drawn tiles at their scale.
+
+    **Where things lie.** Cell (r, c) of the first grid stands for the share of the image that it covers; its tile is
+    centred there by the rule of :func:`zoomkern.cell_offsets`, in whole pixels ``o`` of the images at the tiles' scale.
+    At full resolution the tile starts at ``floor(o H / H2)`` for heights ``H`` and ``H2`` of the two scales (x alike)
+    and spans ``tile_size``: what the second attention sees is what is read. Cell (r', c') of the second grid stands for
+    its share of the tile in the same way, and the sub-tile is centred on it. In a network with "same" borders each
+    cell's receptive field has its centre there; a map that shrinks at the borders is spread over the whole view again,
+    which moves its outer cells by up to half of what was cut off. Tiles larger than a cell overlap; no pixel of the
+    image lies outside all tiles as long as ``tile_size`` is at least ``(H / Gh, W / Gw)``.
+
+    **Borders.** Tiles and sub-tiles may hang over the image's edge; outside is ``fill``. A sub-tile that hangs over its
+    tile's edge shows the image, not ``fill``.
+
+    **Padding.** Shapes are static: where a tile is drawn twice, or has fewer sub-tiles than draws, places remain. They
+    hold a view or a patch of ``fill`` and weight 0. They pass through the networks, so batch statistics see them.
+
+    **Seeds.** An image's seed draws its tiles, and :func:`derived_seed` of it with ``number = cell + 1`` draws inside
+    the tile of that cell, so that an image draws the same in any batch. Repetition ``r > 0`` starts from ``number =
+    -r``; a scalar seed gives image ``b`` the seed of ``number = b + 1``.
+
+    Args:
+        num_classes: number of classes ``K``.
+        num_samples: sub-tiles read per image, ``N``.
+        patch_size: ``(h, w)`` of a sub-tile, in full-resolution pixels.
+        tile_size: ``(h, w)`` of a tile, in full-resolution pixels.
+        tile_scale: scale ``s2`` at which tiles are looked at, 1 being full resolution; their views have ``round(s2 *
+            tile_size)`` pixels.
+        tiles: "replacement" draws ``N`` tiles with replacement, and in each as many sub-tiles as it was drawn, at most
+            all it has (its outer weight stays ``n_c / N``, so that the cap costs no bias). "gumbel" and "threshold"
+            draw ``num_tiles`` different tiles and ``N / num_tiles`` sub-tiles in each.
+        num_tiles: ``T`` of "gumbel", "threshold" and of top-k inference, a divisor of ``N``; None is ``N``.
+        attention: network from the view ``[B, C, Vh, Vw]`` to logits ``[B, Gh, Gw]``; None is
+            :class:`~zoomkern.nn.AttentionNetwork` on ``in_channels``.
+        tile_attention: network from tile views ``[M, C, h, w]`` to logits ``[M, gh, gw]``; None alike.
+        features: network from sub-tiles ``[M, C, Ph, Pw]`` to features ``[M, D]`` with an attribute ``out_features``;
+            None is :class:`~zoomkern.nn.FeatureNetwork` on ``in_channels``.
+        in_channels: image channels, for the networks made here.
+        sampler: draws inside a tile, without replacement: "gumbel" or "threshold".
+        estimator: its weight rule; None is its first.
+        tile_estimator: weight rule of ``tiles``; None is its first.
+        gradient: "exact", or the published biased ones, "ats" and "zoomin", for ablation: inside tiles, and between
+            tiles drawn without replacement (with replacement the published gradient is exact, without a baseline). They
+            hold for the estimator "desraj".
+        baseline: subtract a running mean of the pooled features in the attentions' gradient.
+        inference: what evaluation mode does. "sample" draws as training does, from the seed it is given; "topk" reads
+            the most probable sub-tiles of the ``num_tiles`` most probable tiles, deterministic but biased towards them.
+            :meth:`exact` reads everything.
+        repetitions: independent draws whose estimates "sample" averages in evaluation mode.
+        align: "center", or "corners" for the paper's map, in both stages.
+        **reading: further arguments of :func:`zoomkern.gather_patches`: ``fill``, ``scale``, ``shift``, ``mean``,
+            ``std``, ``dtype``, ``memory_format`` and ``backend`` for tile views and sub-tiles, ``step`` and
+            ``padding_mode`` for sub-tiles alone.
+
+    Memory:
+        ``B T`` tile views and ``B N`` sub-tiles with their features; nothing grows with the images.
+
+    Source:
+        Kong & Henao, "Efficient Classification of Very Large Images with Tiny Objects", CVPR 2022; the attentions'
+        gradient is the unbiased one instead of theirs.
+
+    Example:
+        >>> model = ZoomIn(2, 10, (27, 27), tile_size=(250, 250), tile_scale=0.2, in_channels=3, mean=0.5, std=0.5)
+        >>> out = model(images, view, tile_view)
+        >>> loss = F.cross_entropy(out.scores, labels) + entropy_regulariser(out.attention, 1e-5)
+        >>> loss = loss + in_sample_contrastive(model.contrast(images, view, tile_view).scores, labels)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_samples: int,
+        patch_size: tuple[int, int],
+        tile_size: tuple[int, int],
+        *,
+        tile_scale: float,
+        tiles: str = "replacement",
+        num_tiles: int | None = None,
+        attention: nn.Module | None = None,
+        tile_attention: nn.Module | None = None,
+        features: nn.Module | None = None,
+        in_channels: int = 1,
+        sampler: str = "gumbel",
+        estimator: str | None = None,
+        tile_estimator: str | None = None,
+        gradient: str = "exact",
+        baseline: bool = True,
+        inference: str = "sample",
+        repetitions: int = 1,
+        align: str = "center",
+        **reading: Any,
+    ) -> None:
+        super().__init__()
+        self.num_samples = checks.integer("num_samples", num_samples, 1)
+        self.patch_size = checks.pair("patch_size", patch_size)
+        self.tile_size = checks.pair("tile_size", tile_size)
+        if not 0 < tile_scale <= 1:
+            raise ValueError(f"tile_scale must lie in (0, 1], 1 being full resolution; got {tile_scale}.")
+        self.tile_scale = tile_scale
+        self.view_size = (max(round(tile_scale * self.tile_size[0]), 1), max(round(tile_scale * self.tile_size[1]), 1))
+        self.tiles = checks.choice("tiles", tiles, TILES)
+        self.num_tiles = checks.integer("num_tiles", num_samples if num_tiles is None else num_tiles, 1)
+        if num_samples % self.num_tiles:
+            raise ValueError(f"num_tiles must divide num_samples = {num_samples}; got {num_tiles}.")
+        self.sampler = checks.choice("sampler", sampler, SAMPLERS)
+        self.estimator = _checked_rule("estimator", estimator, sampler)
+        self.tile_estimator = _checked_rule("tile_estimator", tile_estimator, tiles)
+        self.gradient = checks.choice("gradient", gradient, GRADIENTS)
+        self.inference = checks.choice("inference", inference, INFERENCE_MODES)
+        self.repetitions = checks.integer("repetitions", repetitions, 1)
+        self.align = checks.choice("align", align, ALIGNMENTS)
+        for name in reading:
+            checks.choice("a further argument", name, READING + READING_INSIDE)
+        self.reading = reading
+        self.backend = reading.get("backend")
+        self.attention = AttentionNetwork(in_channels) if attention is None else attention
+        self.tile_attention = AttentionNetwork(in_channels) if tile_attention is None else tile_attention
+        self.features = FeatureNetwork(in_channels) if features is None else features
+        num_features = int(self.features.out_features)  # type: ignore[arg-type]
+        self.classifier = nn.Linear(num_features, num_classes)
+        self.baseline = RunningMeanBaseline(num_features) if baseline else None
+        self.contrast_baseline = RunningMeanBaseline(num_features) if baseline else None
+
+    def forward(
+        self,
+        images: Tensor | Sequence[Any] | ImageBatch,
+        view: Tensor,
+        tile_view: Tensor | Sequence[Any] | ImageBatch,
+        *,
+        seed: int | Tensor | None = None,
+    ) -> ZoomInOutput:
+        """Look, look closer, read, conclude.
+
+        Args:
+            images: full-resolution images, anything :func:`zoomkern.gather_patches` takes: ``[B, C, H, W]``, a list of
+                ``[C, H, W]``, an image batch, pyramids.
+            view: ``[B, C, Vh, Vw]`` anti-aliased low-resolution view for the first stage, on the networks' device.
+            tile_view: the images at ``tile_scale``, anti-aliased, anything :func:`zoomkern.gather_patches` takes.
+                Compute it once per image, not per step: ``[pyramid[2] for pyramid in pyramids]`` for a scale of 1/4.
+            seed: of the draws, an int or int64 ``[B]``; None draws one from torch's generator.
+
+        Returns:
+            Class scores with the attentions, tiles and sub-tiles behind them.
+        """
+        return self._zoom(images, view, tile_view, seed, self._plan(), complement=False)
+
+    def contrast(
+        self,
+        images: Tensor | Sequence[Any] | ImageBatch,
+        view: Tensor,
+        tile_view: Tensor | Sequence[Any] | ImageBatch,
+        *,
+        seed: int | Tensor | None = None,
+    ) -> ZoomInOutput:
+        """Class scores from where attention does not look, for :func:`~zoomkern.losses.in_sample_contrastive`.
+
+        Tiles are drawn from ``1 - alpha`` and sub-tiles from ``1 - beta_c``, each normalised, as training draws them.
+        The loss is for images that are not negative; give only those where the labels are known on the host.
+
+        Args:
+            images: as for :meth:`forward`, and so all arguments.
+            view: see :meth:`forward`.
+            tile_view: see :meth:`forward`.
+            seed: see :meth:`forward`.
+
+        Returns:
+            As :meth:`forward`; both attentions are the logits of the complements.
+
+        Gradient:
+            Unbiased for the mean feature under the complements, towards all networks.
+
+        Source:
+            Kong & Henao, CVPR 2022.
+        """
+        return self._zoom(images, view, tile_view, seed, self._sampling_plan(1), complement=True)
+
+    def exact(
+        self,
+        images: Tensor | Sequence[Any] | ImageBatch,
+        view: Tensor,
+        tile_view: Tensor | Sequence[Any] | ImageBatch,
+        *,
+        chunk: int = 1,
+        complement: bool = False,
+    ) -> ExactOutput:
+        """Class scores from every tile and every sub-tile: what sampling estimates.
+
+        Args:
+            images: as for :meth:`forward`.
+            view: see :meth:`forward`.
+            tile_view: see :meth:`forward`.
+            chunk: tiles per image that are read at a time.
+            complement: the mean under ``1 - alpha`` and ``1 - beta_c``, what :meth:`contrast` estimates.
+
+        Returns:
+            Class scores and both attentions, of all tiles.
+
+        Memory:
+            ``B * chunk`` tile views and ``B * chunk * gh * gw`` sub-tiles with their features; under
+            ``torch.no_grad()``, for autograd keeps those of every chunk.
+        """
+        checks.integer("chunk", chunk, 1)
+        logits = self._first_logits(view, complement)
+        where = self._geometry(images, tile_view, logits)
+        alpha = _softmax(logits.flatten(1))  # [B, L]
+        cells = torch.arange(alpha.shape[1], device=alpha.device).expand_as(alpha)
+        pooled, inner = None, []
+        for index, share in zip(cells.split(chunk, 1), alpha.split(chunk, 1), strict=True):
+            views, _, start = self._read_tiles(where, index)
+            inside = self._second_logits(views, complement)  # [B, t, gh, gw]
+            inner.append(inside)
+            beta = _softmax(inside.flatten(2))  # [B, t, l]
+            items = torch.arange(beta.shape[2], device=beta.device).repeat(index.shape[1]).expand(index.shape[0], -1)
+            corner = start.repeat_interleave(beta.shape[2], 1)
+            patches, _ = self._read_subtiles(where, items, corner, (inside.shape[2], inside.shape[3]))
+            features = self._describe(patches)  # [B, t l, D]
+            weight = (share[..., None] * beta).flatten(1)
+            part = (weight[..., None] * features).sum(1).to(features.dtype)
+            pooled = part if pooled is None else pooled + part
+        if pooled is None:
+            raise ValueError(f"attention must have cells; got a grid of {list(logits.shape[1:])}.")
+        return ExactOutput(self.classifier(pooled), logits, torch.cat(inner, 1), pooled)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Tensor | Sequence[Any] | ImageBatch,
+        view: Tensor,
+        tile_view: Tensor | Sequence[Any] | ImageBatch,
+        *,
+        seed: int | Tensor | None = None,
+    ) -> Tensor:
+        """Class probabilities ``[B, K]``, in evaluation mode whatever mode the network is in."""
+        training = self.training
+        self.eval()
+        try:
+            return self(images, view, tile_view, seed=seed).scores.softmax(1)
+        finally:
+            self.train(training)
+
+    def _plan(self) -> Plan:
+        """How this mode draws."""
+        if self.training or self.inference == "sample":
+            return self._sampling_plan(1 if self.training else self.repetitions)
+        each = self.num_samples // self.num_tiles
+        return Plan("topk", None, self.num_tiles, each, self.num_samples, "topk", None, 1)
+
+    def _sampling_plan(self, repetitions: int) -> Plan:
+        number = self.num_samples if self.tiles == "replacement" else self.num_tiles
+        most = self.num_samples if self.tiles == "replacement" else self.num_samples // number
+        inside = (self.sampler, self.estimator, repetitions)
+        return Plan(self.tiles, self.tile_estimator, number, most, self.num_samples, *inside)
+
+    def _zoom(
+        self, images: Any, view: Tensor, tile_view: Any, seed: int | Tensor | None, plan: Plan, complement: bool
+    ) -> ZoomInOutput:
+        logits = self._first_logits(view, complement)  # [B, Gh, Gw]
+        where = self._geometry(images, tile_view, logits)
+        seeds = _repeated(image_seeds(seed, logits.shape[0], logits.device), plan.repetitions)  # [B, R]
+        outer, counts = self._draw_tiles(logits, seeds, plan)  # [B, T]
+        views, places, start = self._read_tiles(where, outer.index)
+        inside = self._second_logits(views, complement)  # [B, T, gh, gw]
+        grid = (inside.shape[2], inside.shape[3])
+        cells = grid[0] * grid[1]
+        most = min(plan.most, cells)
+        inner = sample(
+            inside.flatten(0, 1),
+            counts.clamp(max=most).flatten(),
+            max_samples=most,
+            sampler=plan.sampler,
+            estimator=plan.estimator,
+            on_short="pad",
+            seed=derived_seed(seeds.repeat_interleave(plan.num_tiles, 1), outer.index + 1).flatten(),
+            backend=self.backend,
+        )  # [B T, n]
+        slots = Sample(*(part.reshape(counts.shape[0], counts.shape[1] * most) for part in inner))  # [B, T n]
+        order = _drawn_first(slots.index, plan.repetitions * plan.total)  # [B, N]
+        tile = order // most  # composed after gathering: inductor (2.13) loses a gathered gradient that has two readers
+        parents = Sample(*(part.gather(1, tile) for part in outer))
+        drawn = compose(parents, Sample(*(part.gather(1, order)[..., None] for part in slots)))  # [B, N]
+        corner = start.gather(1, tile[..., None].expand(-1, -1, 2))
+        patches, offsets = self._read_subtiles(where, drawn.index, corner, grid)
+        index = torch.where(drawn.index < 0, -1, parents.index * cells + drawn.index)
+        sampled = SampledPatches(patches, index, offsets, drawn.log_prob, drawn.weight)
+        features = self._describe(patches)  # [B, N, D]
+        baseline = self.contrast_baseline if complement else self.baseline
+        if self.gradient == "exact":
+            constant = None if baseline is None else baseline()
+            pooled = expectation(features, sampled.sample, baseline=constant, backend=self.backend)
+        else:
+            pooled = self._published(features, outer, inner)
+        if baseline is not None:
+            baseline.update(pooled)
+        tiles = SampledPatches(views, outer.index, places, outer.log_prob, outer.weight)
+        return ZoomInOutput(self.classifier(pooled), logits, inside, tiles, sampled, pooled)
+
+    def _first_logits(self, view: Tensor, complement: bool) -> Tensor:
+        logits: Tensor = self.attention(view)
+        if logits.ndim != 3 or logits.shape[0] != view.shape[0]:
+            raise ValueError(f"attention must return [B, Gh, Gw], B = {view.shape[0]}; got {list(logits.shape)}.")
+        return complement_logits(logits.flatten(1)).view_as(logits) if complement else logits
+
+    def _second_logits(self, views: Tensor, complement: bool) -> Tensor:
+        """``[B, T, gh, gw]`` from tile views ``[B, T, C, h, w]``."""
+        logits: Tensor = self.tile_attention(views.flatten(0, 1))
+        count = views.shape[0] * views.shape[1]
+        if logits.ndim != 3 or logits.shape[0] != count:
+            raise ValueError(f"tile_attention must return [{count}, gh, gw]; got {list(logits.shape)}.")
+        if complement:
+            logits = complement_logits(logits.flatten(1)).view_as(logits)
+        return logits.unflatten(0, views.shape[:2])
+
+    def _draw_tiles(self, logits: Tensor, seeds: Tensor, plan: Plan) -> tuple[Sample, Tensor]:
+        """Tiles ``[B, R T]`` of all repetitions, each with 1 / R of its weight, and the draws wanted inside each."""
+        drawn = sample(
+            logits.repeat_interleave(plan.repetitions, 0),
+            plan.num_tiles,
+            sampler=plan.tiles,
+            estimator=plan.tile_estimator,
+            on_short="pad",
+            seed=seeds.flatten(),
+            backend=self.backend,
+        )
+        if plan.tiles == "replacement":
+            merged, counts = merge_repeats(drawn)
+            drawn = merged._replace(weight=counts.to(drawn.weight.dtype) / plan.num_tiles)  # also under autocast
+        else:
+            counts = (drawn.index >= 0) * plan.most
+        shape = (logits.shape[0], plan.repetitions * plan.num_tiles)
+        index, log_prob, weight = (part.reshape(shape) for part in drawn)
+        return Sample(index, log_prob, weight / plan.repetitions), counts.reshape(shape)
+
+    def _geometry(self, images: Any, tile_view: Any, logits: Tensor) -> Geometry:
+        full, small = resolve_images(images), resolve_images(tile_view)
+        for name, given in (("images", full), ("tile_view", small)):
+            count = given.table.shape[0] if isinstance(given, ImageBatch) else len(given)
+            if count != logits.shape[0]:
+                raise ValueError(f"{name} must be one for each of the {logits.shape[0]} of view; got {count}.")
+        if not torch.compiler.is_compiling():
+            _check_scale(full, small, self.tile_scale)
+        sizes, tile_sizes = (_pixels(given, logits.device) for given in (full, small))
+        return Geometry(full, small, sizes, tile_sizes, (logits.shape[1], logits.shape[2]))
+
+    def _read_tiles(self, where: Geometry, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views ``[B, T, C, h, w]``, their offsets at the tiles' scale and at full resolution, ``[B, T, 2]`` each."""
+        cell = index.clamp(min=0)
+        places = _cell_offsets(cell, where.grid, where.tile_sizes[:, None].unbind(-1), self.view_size, self.align)
+        start = torch.div(places * where.sizes[:, None], where.tile_sizes[:, None], rounding_mode="floor")
+        places = torch.where((index < 0)[..., None], PADDED_OFFSET, places)
+        reading = {name: value for name, value in self.reading.items() if name in READING}
+        return gather_patches(where.tile_images, places, self.view_size, **reading), places, start
+
+    def _read_subtiles(
+        self, where: Geometry, item: Tensor, corner: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Sub-tiles ``item [B, N]`` of tiles that start at ``corner [B, N, 2]``: patches and their offsets."""
+        step = self.reading.get("step", 1)
+        extent = (step * self.patch_size[0], step * self.patch_size[1])
+        inside = _cell_offsets(item, grid, self.tile_size, extent, self.align)
+        offsets = torch.where((item < 0)[..., None], PADDED_OFFSET, corner + inside)
+        return gather_patches(where.images, offsets, self.patch_size, **self.reading), offsets
+
+    def _describe(self, patches: Tensor) -> Tensor:
+        features: Tensor = self.features(patches.flatten(0, 1))
+        return features.unflatten(0, patches.shape[:2])
+
+    def _published(self, features: Tensor, outer: Sample, inner: Sample) -> Tensor:
+        """The published gradients know one stage only, so each stage is pooled by itself."""
+        shape = outer.index.shape
+        drawn = inner.index.reshape(shape[0], shape[1] * inner.index.shape[1]) >= 0  # [B, T n]
+        place = (drawn.cumsum(1) - 1).clamp(0, features.shape[1] - 1)
+        if features.shape[1] == drawn.shape[1]:
+            place = torch.arange(place.shape[1], device=place.device).expand_as(place)
+        spread = features.gather(1, place[..., None].expand(-1, -1, features.shape[2]))  # [B, T n, D]
+        rows = torch.where(drawn[..., None], spread, 0.0).reshape(*inner.index.shape, features.shape[2])
+        inside = expectation(rows, inner, gradient=self.gradient, backend=self.backend)  # [B T, D]
+        between = "exact" if self.tiles == "replacement" else self.gradient
+        return expectation(inside.unflatten(0, shape), outer, gradient=between, backend=self.backend)
+
+
+def _checked_rule(name: str, estimator: str | None, sampler: str) -> str | None:
+    """``estimator``, which must be a weight rule of ``sampler``."""
+    return None if estimator is None else checks.choice(name, estimator, ESTIMATORS[sampler])
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Along the last dimension, float32 or better."""
+    half = logits.dtype in (torch.float16, torch.bfloat16)
+    return logits.softmax(-1, dtype=torch.float32 if half else None)
+
+
+def _repeated(seeds: Tensor, repetitions: int) -> Tensor:
+    """A seed for each repetition, ``[B, R]``; the first is the image's own."""
+    if repetitions == 1:
+        return seeds[:, None]
+    numbers = -torch.arange(1, repetitions, device=seeds.device)
+    return torch.cat([seeds[:, None], derived_seed(seeds[:, None], numbers)], 1)
+
+
+def _drawn_first(index: Tensor, width: int) -> Tensor:
+    """Places ``[B, width]`` of the drawn items, in their order, and of padding where they do not suffice."""
+    if index.shape[1] <= width:
+        return torch.arange(index.shape[1], device=index.device).expand_as(index)
+    return (index < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+
+
+def _cell_offsets(index: Tensor, grid: tuple[int, int], pixels: Any, extent: tuple[int, int], align: str) -> Tensor:
+    """As :func:`zoomkern.cell_offsets`, which looks at its arguments' values and so waits for a GPU."""
+    columns = max(grid[1], 1)
+    y = axis_offsets(index // columns, grid[0], pixels[0], extent[0], align)
+    x = axis_offsets(index % columns, grid[1], pixels[1], extent[1], align)
+    return torch.stack((y, x), -1)
+
+
+def _host_sizes(images: Any) -> list[tuple[int, int]]:
+    """``(height, width)`` of each image; a table keeps its sizes to its device."""
+    if isinstance(images, ImageBatch):
+        return []
+    return [(image.shape[-2], image.shape[-1]) for image in ([images] if isinstance(images, Tensor) else images)]
+
+
+def _pixels(images: Any, device: torch.device) -> Tensor:
+    """``[B, 2]`` int64 sizes of the images on ``device``, which nothing waits for."""
+    if isinstance(images, ImageBatch):
+        first = TABLE_COLUMNS.index("height")
+        return images.table[:, first : first + 2]
+    if isinstance(images, Tensor):
+        axes = [torch.full(images.shape[:1], size, dtype=torch.int64, device=device) for size in images.shape[2:]]
+        return torch.stack(axes, 1)
+    sizes = torch.tensor(_host_sizes(images), dtype=torch.int64).reshape(-1, 2)
+    return sizes.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else sizes
+
+
+def _check_scale(images: Any, tile_view: Any, scale: float) -> None:
+    """``tile_view`` must be ``scale`` times the images, up to 2 pixels or 5 %."""
+    for i, (full, small) in enumerate(zip(_host_sizes(images), _host_sizes(tile_view), strict=False)):
+        wanted = [scale * side for side in full]
+        if any(abs(side - want) > max(2.0, 0.05 * want) for side, want in zip(small, wanted, strict=True)):
+            raise ValueError(
+                f"tile_view must be the images at tile_scale = {scale}, {wanted[0]:.0f} x {wanted[1]:.0f} pixels for "
+                f"images[{i}]; got {small[0]} x {small[1]}. Pass another level of the pyramid."
+            )
