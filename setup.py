@@ -111,7 +111,10 @@ class PlatformDistribution(Distribution):
         return PURE is None
 
 
+# In an editable install the tree's own path leads to the package: a finder would lose against a folder that is named
+# as the package is, which is what a clone's parent directory holds.
 setup(
+    options={"editable_wheel": {"mode": "compat"}},
     distclass=PlatformDistribution,
     cmdclass={"build_py": BuildPackage},
     ext_modules=[],

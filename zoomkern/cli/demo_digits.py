@@ -22,6 +22,7 @@ from zoomkern.visual import area_mean, overview_size, save_attention
 PATCH = 72
 BATCH = 16
 TEST_CANVASES = 320
+FEW_STEPS = 1200  # below which more time would have shown
 LEARNING_RATE = 7e-3
 ENTROPY = 1e-3
 #: Bytes of background that training keeps; larger canvases mean smaller batches.
@@ -107,6 +108,10 @@ def train_and_draw(seconds: float, size: int, num_samples: int, seed: int, outpu
         f"  attention on digits      {100 * before.on_digits:5.1f} %  before, "
         f"{100 * after.on_digits:.1f} % after training"
     )
+    if steps < FEW_STEPS:
+        print(
+            f"{steps} steps are few; accuracy grows with them. On a slow or busy machine try --seconds {4 * seconds:g}."
+        )
     draw(model, test, output, f"{steps * batch_size} training canvases, {100 * after.sampling:.0f} % right on test")
 
 

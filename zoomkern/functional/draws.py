@@ -164,7 +164,8 @@ def check_draw(
     checks.tensor("logits", logits, "a tensor [B, L] or [B, Gh, Gw]")
     checks.dtype("logits", logits.dtype, checks.FLOATS)
     if logits.ndim not in (2, 3):
-        raise ValueError(f"logits must be [B, L] or a grid [B, Gh, Gw]; got {list(logits.shape)}.")
+        cure = " Drop the channel with logits.squeeze(1)." if logits.ndim == 4 and logits.shape[1] == 1 else ""
+        raise ValueError(f"logits must be [B, L] or a grid [B, Gh, Gw]; got {list(logits.shape)}.{cure}")
     checks.choice("sampler", sampler, SAMPLERS)
     rules = ESTIMATORS[sampler]
     if estimator is not None and estimator not in rules:

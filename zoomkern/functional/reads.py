@@ -102,7 +102,8 @@ def sample_patches(
 
     Example:
         >>> drawn = zoomkern.sample_patches(images, logits, 10, (50, 50), mean=0.5, std=0.5)
-        >>> pooled = zoomkern.expectation(network(drawn.patches), drawn.sample)
+        >>> features = network(drawn.patches.flatten(0, 1)).unflatten(0, drawn.index.shape)  # [B, 10, D]
+        >>> pooled = zoomkern.expectation(features, drawn.sample)
     """
     draw = check_draw(
         logits, num_samples, sampler, estimator, mask, temperature, on_short, max_samples, seed, generator

@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,6 +151,8 @@ def _check_equal(first: Tensor, tensor: Tensor, name: str) -> None:
 
 
 def _cure_for(image: Any) -> str:
+    if isinstance(image, np.memmap):
+        return "Map it without a copy with PinnedImage.from_memmap(array)"
     if hasattr(image, "__array_interface__"):
         return "Turn an array into an image with PinnedImage.from_numpy(array)"
     if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):

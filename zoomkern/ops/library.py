@@ -43,11 +43,17 @@ for _schema in SCHEMAS:
     LIBRARY.define(_schema, tags=_tags)
 
 
+def _cure() -> str:
+    if (DIRECTORY.parent.parent / "setup.py").is_file():
+        return "this is a source tree: 'pip install -e .' builds it there, elsewhere Python finds an installed zoomkern"
+    return "install a C++20 compiler and run 'pip install .' again"
+
+
 def _load(name: str) -> str | None:
     """Load one native library; the reason if it cannot be."""
     path = DIRECTORY / f"libzoomkern_{name}.so"
     if not path.is_file():
-        return f"{path.name} was not built; install a C++20 compiler and run 'pip install .' again"
+        return f"{path.name} was not built; {_cure()}"
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
