@@ -23,7 +23,7 @@ _FORCED = os.environ.get("ZOOMKERN_BACKEND") or None
 
 def _forward_mode() -> bool:
     """Whether dual numbers may be about: compiled ops would drop their tangents without a word."""
-    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+    return forward_ad._current_level >= 0 and not torch.compiler.is_compiling()
 
 
 def explain() -> dict[str, tuple[bool, str]]:
