@@ -37,7 +37,7 @@ PLACES = torch.arange(40).reshape(20, 2)
 TABLE = ImageBank([*pixels()]).table  # of images that live as long as the module
 READ = (4, 3, 2, False, FLOAT32, False)
 READ_LAST = (4, 3, 1, True, FLOAT64, True)
-INDEX = torch.tensor([[3, 0, 5], [11, 2, -1]])
+INDEX = torch.tensor([[3, 0, 5], [10, 3, -1]])  # items that MASK leaves open
 
 
 def patch_arguments(logits, images, table=None, locations=None, reading=READ, pad=False, mask=None, counts=None):
