@@ -290,11 +290,17 @@ void race_keys(const Scores& row, const int64_t* items, int64_t count, double ma
 
 // Every pair is compared: among few keys that is faster than branches which nobody can predict.
 void rank(const double* __restrict keys, int64_t count, int64_t* __restrict ranks) {
-  for (int64_t i = 0; i < count; ++i) ranks[i] = 0;
+  const int64_t padded = (count + 7) / 8 * 8;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < padded; ++i) ranks[i] = 0;
   for (int64_t j = 0; j < count; ++j) {
     const double key = keys[j];
-    for (int64_t i = 0; i < j; ++i) ranks[i] += key > keys[i];
-    for (int64_t i = j + 1; i < count; ++i) ranks[i] += key >= keys[i];
+    for (int64_t i = 0; i < padded; ++i) ranks[i] += key > keys[i];
+  }
+  for (int64_t i = 0; i < count; ++i) sum += ranks[i];
+  if (2 * sum == count * (count - 1)) return;
+  for (int64_t j = 0; j < count; ++j) {  // some keys are equal
+    for (int64_t i = j + 1; i < count; ++i) ranks[i] += keys[j] == keys[i];
   }
 }
 

@@ -53,7 +53,7 @@ struct Kernels {
   int64_t (*above)(const Scores&, int64_t first, int64_t items, double bound, int64_t* out);
   // float64 race keys of the given items of a row
   void (*race_keys)(const Scores& row, const int64_t* items, int64_t count, double max, Key, double* keys);
-  // for each key how many are larger, or equal and before it
+  // for each key how many are larger, or equal and before it; both arrays have room for a multiple of 8
   void (*rank)(const double* keys, int64_t count, int64_t* ranks);
   // integer masses of a stretch: round(exp(score - max) * 2^bits), at least 1, 0 where nothing may be drawn
   void (*masses)(const Scores&, int64_t items, double max, int bits, uint64_t* out);

@@ -111,7 +111,7 @@ bool finish(const Race& race, const Batch& batch, double max, const std::vector<
             int64_t* index) {
   const int64_t count = static_cast<int64_t>(items.size());
   if (count < race.draws) return false;
-  std::vector<double> keys(count);
+  std::vector<double> keys((count + 7) / 8 * 8);
   kernels().race_keys(batch.row(race.row), items.data(), count, max, race.key, keys.data());
   double least = 0;  // key of the last winner
   const auto winner = [&](int64_t place, double key, int64_t item) {
