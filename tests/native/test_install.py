@@ -106,3 +106,11 @@ def test_forced_without_compiler(machine):
     process, lines = pip_install(machine, "--no-build-isolation", ".", ZOOMKERN_NATIVE="1", **without_compiler(machine))
     assert process.returncode != 0
     assert lines == ["zoomkern: the native libraries are asked for, but no C++ compiler was found"]
+
+
+def test_an_editable_install_is_found_beside_a_folder_of_its_name(machine):
+    """A clone is such a folder, and its parent is where people start their scripts."""
+    shutil.copytree(machine.folder / "source", machine.folder / "zoomkern")
+    process, _ = pip_install(machine, "-e", str(machine.folder / "zoomkern"), ZOOMKERN_NATIVE="0")
+    assert process.returncode == 0, process.stdout
+    assert run(machine, machine.bin / "python", "-c", DRAW).count(",") == 2
