@@ -23,7 +23,7 @@ struct Quadrature {
   double fall, widest;
   int fewest, bisections;
 };
-constexpr Quadrature kSingle = {20.0, 0.35, 12, 2}, kDouble = {38.0, 0.2, 48, 8};
+constexpr Quadrature kSingle = {20.0, 0.35, 14, 2}, kDouble = {38.0, 0.2, 48, 8};
 
 class Murthy {
  public:
