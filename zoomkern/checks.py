@@ -27,7 +27,7 @@ def tensor(name: str, value: Any, what: str) -> Tensor:
 
 
 def dense(name: str, value: Tensor) -> None:
-    """``value`` must be neither sparse, nested, quantized nor complex, with values of its own."""
+    """``value`` must be neither sparse, nested, quantized nor complex."""
     if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_complex():
         kind = f"nested {value.dtype}" if value.is_nested else f"{value.layout} {value.dtype}"
         raise TypeError(f"{name} must be a dense, real tensor; got {kind}. Use .to_dense() or .real.")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -74,3 +75,19 @@ def test_a_copy_of_an_image_shows_the_same_pixels(tmp_path, form, again):
     other = again(image)
     assert other.shape == image.shape
     assert torch.equal(other.tensor, torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def test_a_part_of_an_npy_file_that_was_mapped_raw_is_copied(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(40 * 50 * 3, dtype=np.uint16).astype(np.uint8).reshape(40, 50, 3))
+    header = np.load(tmp_path / "a.npy", mmap_mode="r").offset
+    array = np.memmap(tmp_path / "a.npy", np.uint8, "r", header + 1500, (20, 50, 3))
+    image = PinnedImage.from_memmap(array)
+    assert torch.equal(copy.deepcopy(image).tensor, image.tensor)
+
+
+def test_a_bank_made_in_inference_mode_can_be_sent():
+    with torch.inference_mode():
+        bank = ImageBank([torch.full((3, 4, 5), 2.0)])
+    other = pickle.loads(bytes(ForkingPickler.dumps(bank)))
+    assert other.images[0].unique().tolist() == [2.0]
+    assert bank.table[0, 0] == bank.images[0].data_ptr()

@@ -464,3 +464,25 @@ def test_autocast_changes_nothing(backend):
     for part, known in zip(given, expected, strict=True):
         assert torch.equal(part, known)
     assert torch.equal(pooled, zoomkern.expectation(features, expected.sample, backend=backend))
+
+
+SECOND = {
+    "sample": lambda x, b: zoomkern.sample(x, 3, seed=1, backend=b).log_prob,
+    "sample_patches": lambda x, b: (
+        zoomkern.sample_patches(torch.zeros(2, 1, 9, 9), x[:, None], 2, 3, seed=1, backend=b).log_prob
+    ),
+    "gather_patches": lambda x, b: zoomkern.gather_patches(x[:, None, None], OFFSETS[:, :1] * 0, 1, backend=b),
+    "expectation": lambda x, b: zoomkern.expectation(x[:, :3, None], zoomkern.sample(x, 3, seed=1, backend=b)),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_a_second_derivative_is_refused_rather_than_zero(name, native):
+    x = scores().requires_grad_()
+    (grad,) = torch.autograd.grad(SECOND[name](x, native).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"second derivatives|differentiate twice"):
+        grad.square().sum().backward()
+    x = scores().requires_grad_()
+    (grad,) = torch.autograd.grad(SECOND[name](x, native).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        grad.square().sum().backward()

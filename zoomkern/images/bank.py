@@ -130,7 +130,8 @@ def _send(bank: ImageBank) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedI
             member.share_memory_()
         elif isinstance(member, PinnedImage):
             member._share()
-    bank.table.copy_(bank._describe())
+    with torch.inference_mode(bank.table.is_inference()):
+        bank.table.copy_(bank._describe())
     return bank.__reduce__()
 
 

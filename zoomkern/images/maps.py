@@ -71,7 +71,7 @@ def view_of_file(
     if path.suffix == ".npy":
         if shape is not None or dtype is not None or offset:
             raise ValueError(f"shape, dtype and offset must be left to the header of {str(path)!r}. Drop them.")
-        shape, dtype, order, offset = _npy_header(path)
+        shape, dtype, order, offset = npy_header(path)
     elif shape is None or dtype is None:
         raise ValueError(f"shape and dtype must be given for {str(path)!r}, a file of raw pixels. Name both.")
     try:
@@ -97,7 +97,7 @@ def view_of_file(
     return view
 
 
-def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], str, int]:
+def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], str, int]:
     """Shape, type, order and offset of the pixels of an ``.npy`` file."""
     try:
         array = np.load(path, mmap_mode="r")

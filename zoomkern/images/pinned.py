@@ -15,7 +15,7 @@ from torch import Tensor
 from zoomkern import checks
 from zoomkern.images.arrays import as_planes, copy_rows, torch_dtype
 from zoomkern.images.decode import decode_into, open_picture, pixel_format
-from zoomkern.images.maps import view_of_file, view_of_memmap
+from zoomkern.images.maps import npy_header, view_of_file, view_of_memmap
 from zoomkern.images.memory import allocate_image, is_interleaved
 from zoomkern.typing import dtype_code
 
@@ -244,8 +244,13 @@ def _source_of(array: np.memmap[Any, Any], layout: str) -> tuple[Any, ...] | Non
     whole = isinstance(array.base, mmap.mmap) and array.flags.c_contiguous
     if not whole or array.filename is None:
         return None
-    if Path(array.filename).suffix == ".npy":  # whose header says the rest
-        return array.filename, None, None, layout, 0
+    if Path(array.filename).suffix == ".npy":  # whose header says the rest, if this is what it says
+        try:
+            shape, dtype, _, offset = npy_header(Path(array.filename))
+        except ValueError:
+            return None
+        same = (shape, dtype, offset) == (array.shape, array.dtype, array.offset)
+        return (array.filename, None, None, layout, 0) if same else None
     return array.filename, array.shape, array.dtype, layout, array.offset
 
 

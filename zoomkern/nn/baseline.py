@@ -13,6 +13,9 @@ class RunningMeanBaseline(nn.Module):
     stays unbiased as long as ``b`` does not depend on the present draw. Therefore the module hands out the mean of the
     steps *before* this one, and learns from this step only afterwards, through :meth:`update`.
 
+    A compiled step replaces the buffers instead of writing to them: read ``baseline.mean`` anew, and do not compile a
+    step whose buffers something else holds, as ``DistributedDataParallel`` does to broadcast them.
+
     The first steps are averaged evenly until ``1 / steps`` falls below ``momentum``: no start at zero lingers.
 
     Args:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from zoomkern.ops.derivatives import first_order
 from zoomkern.ops.library import LIBRARY
 from zoomkern.reference import expectation as reference
 from zoomkern.reference.expectation import GRADIENTS
@@ -38,7 +38,7 @@ class Expectation(torch.autograd.Function):
         return native.expectation(features, weight)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """``w_i g`` towards feature i and ``w_i <g, f_i - b>`` towards log_prob i."""
         return *native.expectation_backward(grad, *ctx.saved_tensors, ctx.gradient), None, None, None

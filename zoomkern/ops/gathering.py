@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from zoomkern.ops.derivatives import first_order
 from zoomkern.ops.library import LIBRARY
 from zoomkern.reference import gathering as reference
 from zoomkern.typing import PIXEL_DTYPES, ImageBatch
@@ -92,7 +92,7 @@ class Gathering(torch.autograd.Function):
         return native.gather_patches(list(images), None, offsets, conversion, *reading)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Add every patch's gradient, times its channel's scale, to the pixels it was read from."""
         offsets, conversion, *images = ctx.saved_tensors

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from zoomkern.ops.derivatives import first_order
 from zoomkern.ops.gathering import Reading, as_tensors, image_gradients, note_write, operands, track
 from zoomkern.ops.library import LIBRARY
 from zoomkern.ops.sampling import codes, fake_draw, logits_gradient
@@ -87,7 +87,7 @@ class Patches(torch.autograd.Function):
         return patches, index, offsets, log_prob, weight
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(
         ctx: Any, grad: Tensor | None, _index: None, _offsets: None, grad_log_prob: Tensor | None, _weight: None
     ) -> tuple[Tensor | None, ...]:

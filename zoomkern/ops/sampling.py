@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from zoomkern.ops.derivatives import first_order
 from zoomkern.ops.library import LIBRARY
 from zoomkern.reference import sampling as reference
 from zoomkern.reference.sampling import ESTIMATORS, SAMPLERS
@@ -71,7 +71,7 @@ class Sampling(torch.autograd.Function):
         return index, log_prob, weight
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, _index: Tensor, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
         """``grad logit_i = sum_{j drawn i} g_j - p_i sum_j g_j``."""
         logits, mask, index, lse = ctx.saved_tensors
@@ -92,7 +92,7 @@ class Weighing(torch.autograd.Function):
         return log_prob, weight
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
         """As :meth:`Sampling.backward`."""
         return logits_gradient(grad_log_prob, *ctx.saved_tensors), None, None, None, None
