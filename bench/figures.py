@@ -52,6 +52,8 @@ def draw_ratios(document: dict[str, Any]) -> Figure:
             axes.plot([goal, goal], [y - 0.32, y + 0.32], color=colour, lw=1.2, ls=(0, (2, 1)))
     axes.axvline(1, color="black", lw=0.8)
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.45), max(high, 2.2))  # so that at least three ticks are named
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}x"))

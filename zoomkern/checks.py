@@ -63,11 +63,18 @@ def integer(name: str, value: Any, least: int, most: int = MOST_PIXELS) -> int:
     return number if isinstance(number, torch.SymInt) else int(number)  # type: ignore[return-value]
 
 
-def number(name: str, value: Any) -> float:
-    """``value`` as a positive, finite float."""
+def _real(name: str, value: Any) -> float:
     if isinstance(value, (bool, Tensor)) or not isinstance(value, (float, numbers.Real)):
         raise TypeError(f"{name} must be a number; got {type(value).__name__} {value!r}. Pass a positive float.")
-    given = float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond every float
+        return float("inf") if value > 0 else -float("inf")
+
+
+def number(name: str, value: Any) -> float:
+    """``value`` as a positive, finite float."""
+    given = _real(name, value)
     if not 0 < given < float("inf"):
         raise ValueError(f"{name} must be positive and finite; got {given}. Leave it out if it is unknown.")
     return given
@@ -84,13 +91,11 @@ def pair(name: str, value: Any) -> tuple[int, int]:
 
 def temperature(value: Any) -> float:
     """``value``, which must be positive and neither tiny nor huge."""
-    if isinstance(value, (bool, Tensor)) or not isinstance(value, (float, numbers.Real)):
-        raise TypeError(f"temperature must be a number; got {type(value).__name__} {value!r}. Pass a positive float.")
-    number: Any = value
+    given = _real("temperature", value)
     least, most = TEMPERATURES
-    if not least <= number <= most:
-        raise ValueError(f"temperature must be positive, between {least:g} and {most:g}; got {number}. Try 1.")
-    return float(number)
+    if not least <= given <= most:
+        raise ValueError(f"temperature must be positive, between {least:g} and {most:g}; got {given}. Try 1.")
+    return given
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:

@@ -190,7 +190,7 @@ def check_draw(
             f"num_samples must be at most {flat.shape[1]}, the number of items; got {draws}. "
             "Draw fewer, pass on_short='pad', or sampler='replacement'."
         )
-    chosen_seed = _check_seed(seed, generator, batch, logits.device)
+    chosen_seed = check_seed(seed, generator, batch, logits.device)
     return Draw(flat, mask, chosen_seed, counts, draws, sampler, estimator or rules[0], pad, grid)
 
 
@@ -215,9 +215,10 @@ def _check_counts(
     return num_samples, most
 
 
-def _check_seed(
+def check_seed(
     seed: int | Tensor | None, generator: torch.Generator | None, batch: int, device: torch.device
 ) -> Tensor:
+    """An int64 seed on ``device``, a scalar or ``[B]``: the given one, or one from torch's generator."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}. Pass an int as seed=.")
     if seed is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoomkern import checks
-from zoomkern.ops import seeding
+from zoomkern.functional.draws import check_seed
 
 
 def derived_seed(seed: Tensor, number: Tensor) -> Tensor:
@@ -39,18 +38,5 @@ def derived_seed(seed: Tensor, number: Tensor) -> Tensor:
 
 def image_seeds(seed: int | Tensor | None, batch: int, device: torch.device) -> Tensor:
     """A seed per image, int64 ``[B]``: the given ones, or those derived from a scalar and ``row + 1``."""
-    if seed is None:
-        start = seeding.draw_seed(device)
-    elif isinstance(seed, Tensor):
-        checks.tensor("seed", seed, "an int or an int64 tensor")
-        checks.dtype("seed", seed.dtype, (torch.int64,))
-        checks.same_device("seed", seed, device, "view")
-        if seed.ndim:
-            checks.shape("seed", seed, (batch,), "a scalar or [B]")
-            return seed
-        start = seed
-    else:
-        value = checks.integer("seed", seed, seeding.LOWEST, (1 << 64) - 1)
-        signed = value - (1 << 64) if value > seeding.HIGHEST else value
-        start = torch.full((), signed, dtype=torch.int64, device=device)
-    return derived_seed(start, torch.arange(1, batch + 1, device=device))
+    start = check_seed(seed, None, batch, device)
+    return start if start.ndim else derived_seed(start, torch.arange(1, batch + 1, device=device))
