@@ -66,10 +66,11 @@ def integer(name: str, value: Any, least: int, most: int = MOST_PIXELS) -> int:
 def _real(name: str, value: Any) -> float:
     if isinstance(value, (bool, Tensor)) or not isinstance(value, (float, numbers.Real)):
         raise TypeError(f"{name} must be a number; got {type(value).__name__} {value!r}. Pass a positive float.")
+    number: Any = value
     try:
-        return float(value)
+        return float(number)
     except OverflowError:  # an int beyond every float
-        return float("inf") if value > 0 else -float("inf")
+        return float("inf") if number > 0 else -float("inf")
 
 
 def number(name: str, value: Any) -> float:
