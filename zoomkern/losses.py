@@ -56,7 +56,9 @@ def entropy_regulariser(logits: Tensor, strength: float) -> Tensor:
     return entropy.sum() * (-strength / max(entropy.shape[0], 1))
 
 
-def in_sample_contrastive(scores: Tensor, labels: Tensor, negative: int = 0, *, to_negative: bool = False) -> Tensor:
+def in_sample_contrastive(
+    scores: Tensor, labels: Tensor, negative: int | None = 0, *, to_negative: bool = False
+) -> Tensor:
     """The contrastive loss within an image: where attention does not look, there must be nothing of the image's class.
 
     The mean over the positive images, those whose label is not ``negative``, of ``-log(1 - Psi(label | x))`` with
@@ -67,7 +69,7 @@ def in_sample_contrastive(scores: Tensor, labels: Tensor, negative: int = 0, *, 
         scores: ``[B, K]`` class scores before the softmax of places that attention avoids, such as
             :meth:`zoomkern.models.ZoomIn.contrast` gives.
         labels: int64 ``[B]``, the images' classes.
-        negative: the class of images without an object.
+        negative: the class of images without an object; None where every image has one.
         to_negative: push towards the class ``negative``, with the cross-entropy ``-log Psi(negative | x)``, instead of
             away from the label alone.
 
@@ -86,13 +88,15 @@ def in_sample_contrastive(scores: Tensor, labels: Tensor, negative: int = 0, *, 
     if labels.shape != scores.shape[:1] or labels.dtype != torch.int64:
         given = f"{labels.dtype} {list(labels.shape)}"
         raise ValueError(f"in_sample_contrastive: labels must be int64 [B] = [{scores.shape[0]}]; got {given}.")
-    if not 0 <= negative < scores.shape[1]:
+    if negative is not None and not 0 <= negative < scores.shape[1]:
         raise ValueError(f"in_sample_contrastive: negative must be a class below {scores.shape[1]}; got {negative}.")
     wide = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
     if to_negative:
+        if negative is None:
+            raise ValueError("in_sample_contrastive: to_negative needs the class to push towards; got negative=None.")
         losses = F.cross_entropy(wide, torch.full_like(labels, negative), reduction="none")
     else:
         others = wide.scatter(1, labels[:, None], -torch.inf)
         losses = wide.logsumexp(1) - others.logsumexp(1)
-    positive = labels != negative
+    positive = torch.ones_like(labels, dtype=torch.bool) if negative is None else labels != negative
     return torch.where(positive, losses, 0.0).sum() / positive.sum().clamp(min=1)

@@ -157,5 +157,5 @@ def test_pixels_that_are_no_image_type_are_refused(tmp_path):
 def test_without_pillow_one_sentence_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
 
-    with pytest.raises(ImportError, match=r"needs Pillow: pip install 'zoomkern\[demo\]'"):
+    with pytest.raises(ImportError, match=r"needs Pillow: pip install 'zoomkern\[data\]'"):
         PinnedImage.from_file(tmp_path / "any.png")

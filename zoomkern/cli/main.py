@@ -9,9 +9,20 @@ from collections.abc import Sequence
 
 #: Each command is the module of that name, with ``add_arguments(parser)`` and ``run(args) -> int``.
 COMMANDS = {
+    "cross-validate": "train and test on every fold of a set, as a recipe says",
     "demo": "train a small attention-sampling network, or sample your own picture, and write a figure",
     "info": "versions, backends and why each is on or off, processor features, memory limits",
 }
+#: Commands that Lightning's own parser reads.
+TRAINING = {
+    "fit": "train a network as a recipe says",
+    "validate": "figures of a trained network on the images that chose its epoch",
+    "test": "figures of a trained network on the test images",
+    "predict": "class probabilities of the test images, and where the network looked",
+}
+
+#: Commands whose unknown options are those of training.
+PASSING = ("cross-validate",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,17 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="zoomkern", description="Patches of huge images, drawn by attention.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    for name, summary in (COMMANDS | TRAINING).items():
         command = commands.add_parser(name, help=summary, description=summary)
-        if words[:1] == [name]:
-            module = importlib.import_module(f"zoomkern.cli.{name}")
+        if words[:1] == [name] and name in COMMANDS:
+            module = importlib.import_module(f"zoomkern.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-    args = parser.parse_args(words)
     try:
-        return args.run(args)
+        if words[:1] and words[0] in TRAINING:
+            return int(importlib.import_module("zoomkern.cli.train").main(words))
+        args, others = parser.parse_known_args(words)
+        if others and words[0] not in PASSING:
+            parser.error(f"unrecognized arguments: {' '.join(others)}")
+        args.others = others
+        return int(args.run(args))
     except ImportError as error:  # an optional library is missing; its sentence names the extra
-        parser.exit(2, f"zoomkern {args.command}: {error}\n")
+        parser.exit(2, f"zoomkern {words[0]}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Image]:
         import PIL.Image
         import PIL.ImageOps
     except ImportError as error:
-        raise ImportError("Reading image files needs Pillow: pip install 'zoomkern[demo]'") from error
+        raise ImportError("Reading image files needs Pillow: pip install 'zoomkern[data]'") from error
     if not path.is_file():
         raise FileNotFoundError(f"path must name an image file; got {str(path)!r}, which is none. Check the path.")
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from zoomkern.functional import expectation, sample_patches
+from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline
 from zoomkern.typing import SampledPatches
 
@@ -31,7 +31,7 @@ class AttentionSamplingOutput(NamedTuple):
     pooled: Tensor
 
 
-class AttentionSampling(nn.Module):
+class AttentionSampling(Network):
     """Attention sampling in one stage, with the unbiased gradient.
 
     The class scores are a linear function of ``sum_l p_l f(patch_l)``, the mean feature of all patches under the
@@ -65,6 +65,8 @@ class AttentionSampling(nn.Module):
         >>> loss = F.cross_entropy(out.scores, labels) + entropy_regulariser(out.attention, 1e-4)
     """
 
+    inputs = ("images", "view")
+
     def __init__(
         self,
         num_classes: int,
@@ -97,7 +99,7 @@ class AttentionSampling(nn.Module):
         self.gradient = gradient
         self.inference = inference
         self.inference_samples = inference_samples
-        self.reading = reading
+        self.reading = dict(reading)
 
     def forward(
         self, images: Tensor | Sequence[Tensor] | Any, view: Tensor, *, seed: int | Tensor | None = None
@@ -131,15 +133,3 @@ class AttentionSampling(nn.Module):
         if self.inference == "topk":
             return {"num_samples": number, "sampler": "topk", "estimator": None}
         return {"num_samples": number, "sampler": self.sampler, "estimator": self.estimator}
-
-    @torch.no_grad()
-    def predict(
-        self, images: Tensor | Sequence[Tensor] | Any, view: Tensor, *, seed: int | Tensor | None = None
-    ) -> Tensor:
-        """Class probabilities ``[B, K]``, in evaluation mode whatever mode the network is in."""
-        training = self.training
-        self.eval()
-        try:
-            return self(images, view, seed=seed).scores.softmax(1)
-        finally:
-            self.train(training)

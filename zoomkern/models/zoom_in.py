@@ -12,6 +12,7 @@ from zoomkern import checks
 from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
 from zoomkern.functional.seeds import derived_seed, image_seeds
 from zoomkern.images.resolve import resolve_images
+from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
 from zoomkern.reference.expectation import GRADIENTS
 from zoomkern.reference.offsets import ALIGNMENTS, axis_offsets
@@ -108,7 +109,7 @@ class Geometry(NamedTuple):
     grid: tuple[int, int]
 
 
-class ZoomIn(nn.Module):
+class ZoomIn(Network):
     """The Zoom-In network: two stages of attention sampling, with the unbiased gradient.
 
     The class scores are a linear function of ``sum_c alpha_c sum_k beta_ck f(subtile_ck)``: ``alpha`` is the attention
@@ -181,6 +182,8 @@ class ZoomIn(nn.Module):
         >>> loss = loss + in_sample_contrastive(model.contrast(images, view, tile_view).scores, labels)
     """
 
+    inputs = ("images", "view", "tile_view")
+
     def __init__(
         self,
         num_classes: int,
@@ -226,7 +229,7 @@ class ZoomIn(nn.Module):
         self.align = checks.choice("align", align, ALIGNMENTS)
         for name in reading:
             checks.choice("a further argument", name, READING + READING_INSIDE)
-        self.reading = reading
+        self.reading = dict(reading)
         self.backend = reading.get("backend")
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.tile_attention = AttentionNetwork(in_channels) if tile_attention is None else tile_attention
@@ -335,23 +338,6 @@ class ZoomIn(nn.Module):
         if pooled is None:
             raise ValueError(f"attention must have cells; got a grid of {list(logits.shape[1:])}.")
         return ExactOutput(self.classifier(pooled), logits, torch.cat(inner, 1), pooled)
-
-    @torch.no_grad()
-    def predict(
-        self,
-        images: Tensor | Sequence[Any] | ImageBatch,
-        view: Tensor,
-        tile_view: Tensor | Sequence[Any] | ImageBatch,
-        *,
-        seed: int | Tensor | None = None,
-    ) -> Tensor:
-        """Class probabilities ``[B, K]``, in evaluation mode whatever mode the network is in."""
-        training = self.training
-        self.eval()
-        try:
-            return self(images, view, tile_view, seed=seed).scores.softmax(1)
-        finally:
-            self.train(training)
 
     def _plan(self) -> Plan:
         """How this mode draws."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -47,14 +48,23 @@ class RunningMeanBaseline(nn.Module):
     def update(self, pooled: Tensor) -> None:
         """Take this step into the mean; nothing happens in evaluation mode or for an empty batch.
 
+        Where several processes train together, all must call, and the mean is that of their joint batch; a process
+        that has nothing to add gives an empty batch.
+
         Args:
             pooled: ``[B, D]`` pooled features of this step.
         """
-        if not self.training or pooled.shape[0] == 0:
+        alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+        if not self.training or (alone and pooled.shape[0] == 0):
             return
-        steps = self.steps + 1
-        rate = (1.0 / steps).clamp(min=self.momentum)
-        mean = self.mean + rate * (pooled.detach().to(self.mean.dtype).mean(0) - self.mean)
+        total, count = pooled.detach().to(self.mean.dtype).sum(0), self.mean.new_tensor(pooled.shape[0])
+        if not alone:
+            everywhere = torch.cat((total, count[None]))
+            dist.all_reduce(everywhere)
+            total, count = everywhere[:-1], everywhere[-1]
+        steps = self.steps + (count > 0)
+        rate = torch.where(count > 0, (1.0 / steps).clamp(min=self.momentum), 0.0)
+        mean = self.mean + rate * (total / count.clamp(min=1) - self.mean)
         if torch.compiler.is_compiling():  # a compiled backward pass may compute the old mean again, from the buffer
             self.steps, self.mean = steps, mean
         else:  # a captured graph reads the buffer where it lies

@@ -1,0 +1,132 @@
+"""Differentiable patch selection."""
+
+import pytest
+import torch
+from torch import nn
+
+import zoomkern
+from zoomkern.models.perturbed_topk import PerturbedTopK
+from zoomkern.nn import FeatureNetwork
+
+
+class Given(nn.Module):
+    """Logits that are parameters."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, view):
+        return self.logits
+
+
+def small(logits, k=2, **arguments):
+    torch.manual_seed(0)
+    features = FeatureNetwork(1, (8,), (3,), (2,))
+    given = {"attention": Given(logits), "features": features, "num_noise": 10, **arguments}
+    return PerturbedTopK(3, k, (8, 8), **given)
+
+
+def pictures(number, seed=0):
+    return torch.rand(number, 1, 40, 48, generator=torch.Generator().manual_seed(seed))
+
+
+VIEW = torch.zeros(2, 1, 5, 6)
+
+
+def every_patch(images, grid):
+    """``[B, L, C, 8, 8]`` of all cells."""
+    cells = torch.arange(grid[0] * grid[1]).expand(len(images), -1)
+    offsets = zoomkern.cell_offsets(cells, grid, tuple(images.shape[2:]), 8)
+    return zoomkern.gather_patches(images, offsets, 8)
+
+
+def test_the_features_see_the_sum_over_the_whole_grid():
+    model, images = small(torch.randn(2, 5, 6)), pictures(2)
+    out = model(images, VIEW, seed=0)
+    assert out.indicators.shape == (2, 2, 20)
+    dense = torch.zeros(2, 2, 30)
+    columns = torch.where(out.index < 0, 0, out.index)[:, None].expand_as(out.indicators)
+    dense.scatter_add_(2, columns, out.indicators.detach())
+    wanted = torch.einsum("bkl,blchw->bkchw", dense, every_patch(images, (5, 6)))
+    torch.testing.assert_close(out.patches, wanted)
+    torch.testing.assert_close(out.pooled, model.features(wanted.flatten(0, 1)).view(2, 2, 8).mean(1))
+    torch.testing.assert_close(out.scores, model.classifier(out.pooled))
+
+
+def test_only_places_that_were_chosen_are_read():
+    logits = torch.zeros(1, 5, 6)
+    logits[0, 1, 2:5] = 100.0
+    out = small(logits)(pictures(1), VIEW[:1], seed=0)
+    assert set(out.index[0].tolist()) == {-1, 8, 9, 10}
+    assert (out.indicators[0, :, 3:] == 0).all()
+
+
+def test_evaluation_reads_the_best_places_as_they_are():
+    model, images = small(torch.randn(2, 5, 6), k=3).eval(), pictures(2)
+    out, again = model(images, VIEW, seed=0), model(images, VIEW, seed=1)
+    best = model.attention.logits.flatten(1).topk(3).indices.sort(1).values
+    assert torch.equal(out.index, best)
+    rows = torch.arange(2)[:, None]
+    assert torch.equal(out.patches, every_patch(images, (5, 6))[rows, best])
+    assert torch.equal(out.scores, again.scores)
+
+
+def test_the_attention_is_drawn_to_what_lowers_the_loss():
+    """Against the exact slope of the smoothed choice: k = 1 of two places, whose probability is a normal's."""
+    logits = torch.tensor([[[0.2, -0.1]]], dtype=torch.float64)
+    rows, number, sigma = 400, 200, 0.5
+    model = small(logits.expand(rows, -1, -1).clone(), k=1, num_noise=number, sigma=sigma, dtype=torch.float64).double()
+    images = torch.zeros(1, 1, 8, 16, dtype=torch.float64)
+    images[..., 8:] = 1.0
+    out = model(images.expand(rows, -1, -1, -1), torch.zeros(rows, 1, 1, 2), seed=0)
+    out.patches.mean((1, 2, 3, 4)).sum().backward()  # the probability of the second place
+    gradient = model.attention.logits.grad[:, 0]
+    normal = torch.distributions.Normal(0.0, sigma * 2**0.5)
+    slope = normal.log_prob(torch.tensor(-0.3)).exp()
+    wanted = torch.stack([-slope, slope]).double()
+    error = gradient.std(0) / rows**0.5
+    assert ((gradient.mean(0) - wanted).abs() < 5 * error).all()  # a false alarm once in 9e5
+    assert (error < 0.05 * slope).all()
+
+
+def test_images_of_different_sizes_are_taken():
+    images = [torch.randint(256, (1, h, w), dtype=torch.uint8) for h, w in ((64, 80), (120, 40))]
+    model = small(torch.randn(2, 5, 6), mean=0.5, std=0.5)
+    out = model(images, VIEW, seed=0)
+    assert out.scores.shape == (2, 3)
+    sizes = torch.tensor([[64, 80], [120, 40]])
+    drawn = out.index >= 0
+    wanted = zoomkern.cell_offsets(out.index, (5, 6), sizes, 8)
+    assert torch.equal(out.offsets[drawn], wanted[drawn])
+
+
+def test_sigma_may_be_lowered_in_training():
+    model, images = small(torch.randn(2, 5, 6)), pictures(2)
+    many = (model(images, VIEW, seed=0).index >= 0).sum()
+    model.sigma = 1e-6
+    assert (model(images, VIEW, seed=0).index >= 0).sum() == 4 < many
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_refused(value):
+    logits = torch.zeros(2, 5, 6)
+    logits[1, 2, 3] = value
+    with pytest.raises(ValueError, match="logits"):
+        small(logits)(pictures(2), VIEW)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [({"k": 0}, "k must"), ({"num_noise": 1}, "num_noise"), ({"sigma": 0.0}, "sigma"), ({"patch_size": 0}, "patch")],
+)
+def test_bad_arguments_are_named(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        PerturbedTopK(2, **{"k": 3, "patch_size": 8, **arguments})
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_more_places_than_cells_are_refused(training):
+    model = small(torch.zeros(2, 5, 6), k=31).train(training)
+    with pytest.raises(ValueError, match="k must be at most 30"):
+        model(pictures(2), VIEW)

@@ -1,0 +1,43 @@
+"""``zoomkern cross-validate``: folds and repetitions of a recipe, resumable, in one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own options; all others go to the training runs, ``--config recipe.yaml`` first of all."""
+    parser.add_argument("--output", type=Path, required=True, help="folder; a run that was killed goes on in it")
+    parser.add_argument("--folds", type=int, default=10, help="folds of a repetition (default 10)")
+    parser.add_argument("--repetitions", type=int, default=1, help="times that the images are divided anew (default 1)")
+    parser.add_argument("--processes", type=int, default=1, help="folds at the same time (default 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the folds that are missing and prints the table.
+
+    Returns:
+        0, or 1 where a fold failed.
+    """
+    from tqdm import tqdm
+
+    from zoomkern.training.cross_validation import cross_validate
+
+    with tqdm(desc="folds", unit="fold") as bar:
+
+        def report(done: int, total: int, text: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(done - bar.n)
+
+        failures = cross_validate(
+            args.others, args.output, args.folds, args.repetitions, processes=args.processes, report=report
+        )
+    table = args.output / "results.md"
+    if table.exists():
+        print("\n".join(table.read_text().splitlines()[:6]))
+        print(f"Every fold: {table}")
+    for failure in failures:
+        print(f"failed: {failure}")
+    return 1 if failures else 0

@@ -1,0 +1,50 @@
+"""An image made smaller, anti-aliased, at any scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoomkern import checks
+from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.pyramid import Pyramid
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """``(H, W)`` of an image of ``size`` at ``scale``: rounded, at least 1."""
+    return max(round(scale * size[0]), 1), max(round(scale * size[1]), 1)
+
+
+def scaled(image: Tensor | PinnedImage | Pyramid, size: tuple[int, int]) -> Tensor:
+    """A copy of ``size`` in which every pixel is a weighted mean of all that it covers.
+
+    The weights are a triangle's (``antialias=True`` of :func:`torch.nn.functional.interpolate`), so nothing that the
+    image holds falls between the pixels. Of a pyramid the coarsest level that is not smaller is read.
+
+    Args:
+        image: ``[C, H, W]``, uint8 or floating point.
+        size: ``(h, w)`` in pixels.
+
+    Returns:
+        ``[C, h, w]``, contiguous, in the image's type; integers are rounded.
+
+    Memory:
+        Beside the result a float32 copy of the rows of ``w`` pixels, ``4 C H w`` bytes; nothing of the image's size.
+
+    Raises:
+        TypeError: pixels of a type that cannot be averaged.
+    """
+    height, width = checks.pair("size", size)
+    if isinstance(image, Pyramid):
+        fits = [level for level in image if level.shape[1] >= height and level.shape[2] >= width]
+        image = fits[-1] if fits else image[0]
+    pixels = image.tensor if isinstance(image, PinnedImage) else image
+    if pixels.ndim != 3:
+        raise ValueError(f"image must be [C, H, W]; got {list(pixels.shape)}.")
+    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+        raise TypeError(f"image must be uint8 or floating point; got {pixels.dtype}. Convert it first.")
+    if (height, width) == tuple(pixels.shape[1:]):
+        return pixels.contiguous()
+    small = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return small[0].contiguous()

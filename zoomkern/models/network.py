@@ -1,0 +1,53 @@
+"""What every whole network offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """A network from images to class scores.
+
+    Its ``forward(*inputs, seed=None)`` returns a named tuple whose first entry, ``scores``, is ``[B, K]`` before the
+    softmax. A network that draws nothing takes a seed all the same, so that all are called alike.
+
+    Attributes:
+        inputs: what ``forward`` takes, in this order: some of "images" (full resolution, where they lie), "view" (low
+            resolution, on the network's device) and "tile_view".
+    """
+
+    inputs: tuple[str, ...]
+
+    @torch.no_grad()
+    def predict(self, *inputs: Any, seed: int | Tensor | None = None) -> Tensor:
+        """Class probabilities ``[B, K]``, in evaluation mode whatever mode the network is in.
+
+        Args:
+            *inputs: as for ``forward``.
+            seed: as for ``forward``.
+        """
+        with evaluating(self):
+            probability: Tensor = self(*inputs, seed=seed).scores.softmax(1)
+        return probability
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each part is in the mode it was in, frozen ones included."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the network's parameters are."""
+    return next(module.parameters()).device

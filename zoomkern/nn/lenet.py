@@ -1,0 +1,61 @@
+"""The small feature network of the published Zoom-In code."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Side of the smallest patch of which a pixel is left after two valid 5 x 5 convolutions and two halvings.
+LEAST_SIDE = 16
+
+
+class LeNet(nn.Module):
+    """Two 5 x 5 convolutions with ReLU, each followed by a max pool that halves, a global average pool, unit length.
+
+    The convolutions are valid, so nothing outside the patch takes part; a patch has at least 16 x 16 pixels.
+
+    Args:
+        in_channels: channels of a patch.
+        normalise: scale features to unit length.
+
+    Attributes:
+        out_features: feature size ``D = 48``.
+
+    Source:
+        Kong & Henao, CVPR 2022, official code: convolutions 3-36-48; after LeCun et al., Proc. IEEE 1998.
+
+    Example:
+        >>> LeNet()(torch.rand(6, 3, 27, 27)).shape
+        torch.Size([6, 48])
+    """
+
+    out_features = 48
+
+    def __init__(self, in_channels: int = 3, normalise: bool = True) -> None:
+        super().__init__()
+        first, second = nn.Conv2d(in_channels, 36, 5), nn.Conv2d(36, self.out_features, 5)
+        for convolution in (first, second):
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        self.layers = nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.MaxPool2d(2))
+        self.normalise = normalise
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Describe the patches.
+
+        Args:
+            patches: ``[M, C, Ph, Pw]`` floating point, at least 16 x 16 pixels.
+
+        Returns:
+            ``[M, 48]``, nonnegative, of unit length where ``normalise`` (a patch that excites nothing stays 0).
+
+        Raises:
+            ValueError: smaller patches.
+        """
+        if min(patches.shape[-2:]) < LEAST_SIDE:
+            raise ValueError(
+                f"patches must have at least {LEAST_SIDE} x {LEAST_SIDE} pixels for LeNet; got {list(patches.shape)}. "
+                "Read larger ones, or use FeatureNetwork."
+            )
+        features: Tensor = self.layers(patches).mean((2, 3))
+        return F.normalize(features, dim=1, eps=1e-6) if self.normalise else features

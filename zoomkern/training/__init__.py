@@ -1,0 +1,1 @@
+"""Training on Lightning: batches, the task, folds, checkpoints."""

@@ -1,0 +1,218 @@
+"""Cross-validation that may be killed at any point: a file for every fold, and a table of those that are there."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoomkern.training.files import write_whole
+
+#: Figures of a fold that the tables show, and what they are called there.
+FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "last_accuracy": "accuracy, last epoch",
+}
+
+
+class Fold(NamedTuple):
+    """One training run of a cross-validation.
+
+    Args:
+        repetition: which division of the images, from 0.
+        fold: which of its folds is the test set, from 0.
+    """
+
+    repetition: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"repetition-{self.repetition:02d}-fold-{self.fold:02d}"
+
+
+def cross_validate(
+    words: Sequence[str],
+    folder: Path,
+    num_folds: int,
+    repetitions: int,
+    processes: int = 1,
+    report: Callable[[int, int, str], None] = lambda done, total, text: None,
+) -> list[str]:
+    """Run every fold that has no result yet, and write the tables.
+
+    Args:
+        words: options of :class:`~zoomkern.training.run.Run`, ``--config`` among them.
+        folder: where everything goes; a run that was killed goes on in it.
+        num_folds: folds of a repetition.
+        repetitions: how often the images are divided anew.
+        processes: folds that run at the same time; they share the processor's threads.
+        report: called with the folds done, their number and a line of text after each.
+
+    Returns:
+        What went wrong, a line for each fold that failed; the others have their results all the same.
+
+    Raises:
+        RuntimeError: another process works in the folder.
+        ValueError: the folder holds a cross-validation of another configuration.
+    """
+    folds = [Fold(r, k) for r in range(repetitions) for k in range(num_folds)]
+    threads = max((os.cpu_count() or 1) // processes, 1)
+    failures = []
+    with _alone_in(folder):
+        _same_configuration(folder, words, num_folds)
+        missing = [fold for fold in folds if not _result_path(folder, fold).exists()]
+        done = len(folds) - len(missing)
+        report(done, len(folds), "")
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=spawn, max_tasks_per_child=1) as pool:
+            running = {pool.submit(run_fold, words, folder, fold, num_folds, threads): fold for fold in missing}
+            for future in as_completed(running):
+                fold, error = running[future], future.exception()
+                if error is not None:
+                    failures.append(f"{fold.name}: {type(error).__name__}: {error}")
+                    continue
+                done += 1
+                write_tables(folder)
+                report(done, len(folds), f"{fold.name}: accuracy {100 * future.result()['accuracy']:.1f} %")
+        write_tables(folder)
+    return failures
+
+
+def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, threads: int) -> dict[str, Any]:
+    """Train on all folds but one, choose the epoch on held-out training images, test on the fold, write the result.
+
+    A run of this fold that was interrupted goes on where it stood.
+
+    Args:
+        words: options of :class:`~zoomkern.training.run.Run`.
+        folder: of the cross-validation.
+        fold: which fold to test on.
+        num_folds: folds of a repetition.
+        threads: processor threads to use.
+
+    Returns:
+        What the result's file holds: figures of the chosen and of the last epoch, and every test image's probabilities.
+    """
+    import torch
+
+    from zoomkern.training.order import mixed
+    from zoomkern.training.run import Run
+
+    torch.set_num_threads(threads)
+    seed = mixed(0, *fold) % 2**31
+    began = time.monotonic()
+    own = {
+        "folder": folder / "work" / fold.name,
+        "resume": "true",
+        "seed_everything": seed,
+        "data.num_folds": num_folds,
+        "data.fold": fold.fold,
+        "data.division": fold.repetition,
+        "data.seed": seed,
+        "trainer.enable_progress_bar": "false",
+    }
+    run = Run([*words, *(f"--{name}={value}" for name, value in own.items())], command=False)
+    run.fit(run.model, run.datamodule)
+    last = run.look("test")
+    epoch = run.load_best()
+    chosen = run.look("test")
+    result = {
+        **fold._asdict(),
+        "epoch": epoch,
+        **{name: chosen[f"test_{name}"] for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
+        "last_accuracy": last["test_accuracy"],
+        "seconds": time.monotonic() - began,
+        "probabilities": run.probabilities(),
+    }
+    write_whole(_result_path(folder, fold), json.dumps(result, indent=1))
+    return result
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The results that are there, in order of repetition and fold."""
+    return [json.loads(path.read_text()) for path in sorted((folder / "folds").glob("repetition-*-fold-*.json"))]
+
+
+def write_tables(folder: Path) -> None:
+    """Write ``results.csv``, a row for each fold, and ``results.md``, with means and deviations beside them."""
+    results = read_results(folder)
+    if not results:
+        return
+    columns = ["repetition", "fold", "epoch", *FIGURES, "loss", "seconds"]
+    rows = io.StringIO()
+    table = csv.DictWriter(rows, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(results)
+    write_whole(folder / "results.csv", rows.getvalue())
+    write_whole(folder / "results.md", markdown(results))
+
+
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """A table of results: mean and standard deviation over all folds and over repetitions, then every fold."""
+    head = f"| | {' | '.join(FIGURES.values())} |\n|---|{'---|' * len(FIGURES)}\n"
+    every = {name: [result[name] for result in results] for name in FIGURES}
+    means = {
+        name: [
+            statistics.fmean(result[name] for result in results if result["repetition"] == repetition)
+            for repetition in sorted({result["repetition"] for result in results})
+        ]
+        for name in FIGURES
+    }
+    lines = [_row(f"{len(results)} folds", [_spread(every[name]) for name in FIGURES])]
+    lines += [_row(f"{len(means['accuracy'])} repetitions", [_spread(means[name]) for name in FIGURES])]
+    for result in results:
+        label = f"repetition {result['repetition']}, fold {result['fold']}, epoch {result['epoch']}"
+        lines.append(_row(label, [f"{100 * result[name]:.1f}" for name in FIGURES]))
+    return f"Percent, mean and standard deviation.\n\n{head}{''.join(lines)}"
+
+
+def _row(label: str, cells: Sequence[str]) -> str:
+    return f"| {label} | {' | '.join(cells)} |\n"
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{100 * statistics.fmean(values):.1f} +- {deviation:.1f}"
+
+
+def _result_path(folder: Path, fold: Fold) -> Path:
+    return folder / "folds" / f"{fold.name}.json"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two cross-validations in one folder would run every fold twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another process works in {str(folder)!r}. Wait for it, or choose another.") from None
+        yield  # the lock goes with the process, however it ends
+
+
+def _same_configuration(folder: Path, words: Sequence[str], num_folds: int) -> None:
+    """What the folds of one table have in common."""
+    texts = {word: Path(word).read_text() for word in words if word.endswith((".yaml", ".yml")) and Path(word).exists()}
+    own = json.dumps({"options": list(words), "files": texts, "num_folds": num_folds}, indent=1)
+    path = folder / "configuration.json"
+    if path.exists() and path.read_text() != own:
+        raise ValueError(
+            f"{str(folder)!r} holds a cross-validation with other options (see {path.name}). Choose another --output."
+        )
+    if not path.exists():
+        write_whole(path, own)

@@ -1,0 +1,141 @@
+"""Which images train, which choose the epoch, and which are looked at once at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader, Dataset
+
+from zoomkern import checks
+from zoomkern.data.dataset import ImageSet
+from zoomkern.data.folds import grouped_folds, holdout, stratified_folds
+from zoomkern.training.augmentation import Augmentation
+from zoomkern.training.batches import Item, collate
+from zoomkern.training.order import EpochBatches, LookingBatches
+from zoomkern.training.views import AugmentedImages, ViewedImages, Views
+
+
+class ClassificationDataModule(L.LightningDataModule):
+    """Images for training, validation and test, with their views.
+
+    Three ways to divide: a set with an official split gives ``images`` and ``test``; cross-validation gives
+    ``num_folds`` and ``fold``, stratified by class, and by group where images share one; otherwise every image trains,
+    and the validation images are the test images, too. The share ``validation`` is held out of the training images
+    unless it is a set of its own. Epochs are chosen on it; test images are not looked at before the end.
+
+    Args:
+        images: the training set, or the set that is divided into folds.
+        test: the official test set.
+        validation: share of the training images to hold out, or an official validation set.
+        num_folds: folds to divide ``images`` into.
+        fold: which of them is the test set.
+        division: seed of the folds and of the held-out share; another one makes another repetition.
+        view_scale: scale of the first stage's view; or
+        view_size: ``(h, w)`` of it, which images of different sizes need to share a batch.
+        tile_scale: scale of the second stage's tiles, for models that have one.
+        batch_size: images of a step, over all processes together.
+        seed: of the order and of all draws.
+        augmentation: changes training images.
+        resident: keep images and views in memory from the first time on.
+        num_workers: processes that load images; 0, which is best for resident images, loads them in the training one.
+
+    Example:
+        >>> data = ClassificationDataModule(ColonCancer(root), num_folds=10, fold=3, view_scale=0.1, tile_scale=0.2)
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        test: ImageSet | None = None,
+        validation: float | ImageSet = 0.1,
+        num_folds: int | None = None,
+        fold: int = 0,
+        division: int = 0,
+        view_scale: float | None = None,
+        view_size: tuple[int, int] | None = None,
+        tile_scale: float | None = None,
+        batch_size: int = 8,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        resident: bool = True,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if test is not None and num_folds is not None:
+            raise ValueError("give test or num_folds, not both: a set with an official test split needs no folds.")
+        if (view_scale is None) == (view_size is None):
+            raise ValueError(f"give one of view_scale and view_size; got {view_scale} and {view_size}.")
+        self.classes = images.classes
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.num_workers = checks.integer("num_workers", num_workers, 0)
+        self.seed = seed
+        views = Views(view_scale, None if view_size is None else checks.pair("view_size", view_size), tile_scale)
+        self.sets = {"train": ViewedImages(images, views, seed, resident)}
+        self.indices = {"train": list(range(len(images)))}
+        self._augmentation = augmentation
+        if num_folds is not None:
+            apart = len(set(images.groups)) == len(images.groups)
+            folds = (
+                stratified_folds(images.labels, num_folds, division)
+                if apart
+                else grouped_folds(images.labels, images.groups, num_folds, division)
+            )
+            if not 0 <= fold < num_folds:
+                raise ValueError(f"fold must lie below num_folds = {num_folds}; got {fold}.")
+            self._hold_out("test", folds[fold].tolist())
+        if isinstance(validation, ImageSet):
+            self._add("validation", ViewedImages(validation, views, seed, resident))
+        else:
+            _, held = holdout(images.labels, images.groups, validation, division, self.indices["train"])
+            self._hold_out("validation", held.tolist())
+        if test is not None:
+            self._add("test", ViewedImages(test, views, seed, resident))
+        elif num_folds is None:
+            self.sets["test"], self.indices["test"] = self.sets["validation"], self.indices["validation"]
+
+    def _hold_out(self, split: str, indices: list[int]) -> None:
+        held = set(indices)
+        self.sets[split] = self.sets["train"]
+        self.indices[split] = sorted(held)
+        self.indices["train"] = [i for i in self.indices["train"] if i not in held]
+
+    def _add(self, split: str, images: ViewedImages) -> None:
+        self.sets[split] = images
+        self.indices[split] = list(range(len(images)))
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """From where training stands to the end of its epoch."""
+        trainer: Any = self.trainer
+        batches = EpochBatches(
+            self.indices["train"],
+            self.batch_size,
+            self.seed,
+            lambda: trainer.global_step * trainer.accumulate_grad_batches,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        images: Dataset[Item] = self.sets["train"]
+        if self._augmentation is not None:
+            images = AugmentedImages(self.sets["train"], self._augmentation)
+        return self._loader(images, batches)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """The images that epochs are chosen by."""
+        return self._looking("validation")
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """The images of the final figure."""
+        return self._looking("test")
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """As for the test."""
+        return self._looking("test")
+
+    def _looking(self, split: str) -> DataLoader[Item]:
+        trainer: Any = self.trainer
+        batches = LookingBatches(self.indices[split], self.batch_size, trainer.global_rank, trainer.world_size)
+        return self._loader(self.sets[split], batches)
+
+    def _loader(self, images: Dataset[Item], batches: EpochBatches | LookingBatches) -> DataLoader[Item]:
+        return DataLoader(images, batch_sampler=batches, collate_fn=collate, num_workers=self.num_workers)

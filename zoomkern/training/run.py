@@ -1,0 +1,184 @@
+"""A training run: task, data and trainer as a recipe describes them, and one folder with all that it writes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from zoomkern.training.data import ClassificationDataModule
+from zoomkern.training.files import write_whole
+from zoomkern.training.task import ClassificationTask
+from zoomkern.training.weights import SUFFIX, load_weights, save_weights
+
+#: What Lightning says at every start and nobody needs to know.
+_NOISE = ("LightningCLI's args parameter", ".*LeafSpec.* is deprecated", ".*does not have many workers")
+
+
+def _quieten() -> None:
+    """Leave out Lightning's advertisements, and warnings about what is meant to be as it is."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addFilter(lambda record: "Tip" not in record.getMessage())
+
+
+class RunFolder:
+    """Where a run keeps what it writes.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
+        self.weights = self.path / f"weights{SUFFIX}"
+
+
+class Run(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` on Lightning, or their parts.
+
+    All that a run writes lies in ``--folder``: its configuration, curves (CSV and TensorBoard), checkpoints of the best
+    and of the last epoch, the weights of the best one as safetensors. No file is read in a way that could run code.
+
+    Args:
+        words: a command and its options; the options alone where ``command`` is False.
+        command: run the command; False only makes ``model``, ``datamodule`` and ``trainer``.
+
+    Raises:
+        SystemExit: options that do not fit; what is wrong was printed.
+        FileExistsError: the folder holds a run already, and ``--resume true`` was not given.
+    """
+
+    def __init__(self, words: Sequence[str], command: bool = True) -> None:
+        _quieten()
+        super().__init__(
+            ClassificationTask,
+            ClassificationDataModule,
+            args=list(words),
+            run=command,
+            seed_everything_default=0,
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the data module deals images out to processes itself
+                "log_every_n_steps": 1,
+                "enable_model_summary": False,
+            },
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "zoomkern"},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, and which of their arguments are not options."""
+        given = {"model", "datamodule", "ckpt_path", "weights_only"}
+        return {
+            "fit": given | {"train_dataloaders", "val_dataloaders"},
+            "validate": given | {"dataloaders", "verbose"},
+            "test": given | {"dataloaders", "verbose"},
+            "predict": given | {"dataloaders", "return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What a run is asked beside task, data and trainer."""
+        parser.add_argument("--folder", type=str, default="runs/latest", help="where everything that is written goes")
+        parser.add_argument("--resume", type=bool, default=False, help="go on with the run in the folder, bit for bit")
+        parser.add_argument("--save_every", type=int, default=0, help="steps between checkpoints; 0: once per epoch")
+        parser.add_argument("--monitor", type=str, default="val_loss", help="the figure that chooses the best epoch")
+        parser.add_argument("--mode", type=str, default="min", help="whether the 'min' or the 'max' of it is best")
+        parser.add_argument("--patience", type=int, default=0, help="stop after so many epochs without gain; 0: never")
+        parser.add_argument("--weights", type=str, default="", help="file to look with; default: the folder's own")
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where this run keeps what it writes."""
+        return RunFolder(self._get(self.config, "folder"))
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer, with this run's curves and checkpoints."""
+        path = self.folder.path
+        kwargs.setdefault("logger", [CSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")])
+        return super().instantiate_trainer(default_root_dir=str(path), **kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
+        return super()._instantiate_trainer(config, [*callbacks, *self._callbacks()])
+
+    def _callbacks(self) -> list[Callback]:
+        """What is kept, and when training ends; the last checkpoint remembers which epoch is the best one."""
+        option = {name: self._get(self.config, name) for name in ("monitor", "mode", "patience", "save_every")}
+        folder, chosen = self.folder.checkpoints, {"monitor": option["monitor"], "mode": option["mode"]}
+        best = ModelCheckpoint(folder, "best", save_weights_only=True, enable_version_counter=False, **chosen)
+        last = ModelCheckpoint(
+            folder, "last", enable_version_counter=False, every_n_train_steps=option["save_every"] or None
+        )
+        stop = [EarlyStopping(patience=option["patience"], **chosen)] if option["patience"] else []
+        return [*stop, best, last]
+
+    def fit(self, model: ClassificationTask, datamodule: ClassificationDataModule, **options: Any) -> None:
+        """Train, then keep the weights of the best epoch.
+
+        Raises:
+            FileExistsError: the folder holds a run already, and ``--resume true`` was not given.
+        """
+        folder, resume = self.folder, self._get(self.config, "resume")
+        if folder.config.exists() and not resume:
+            raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
+        parser, config = self._parser(self.subcommand), self.config.get(str(self.subcommand), self.config)
+        if self.trainer.is_global_zero:
+            write_whole(folder.config, parser.dump(config, skip_none=False))
+        last = str(folder.last) if resume and folder.last.exists() else None
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
+        if self.trainer.is_global_zero and folder.best.exists():
+            self.load_best()
+            save_weights(folder.weights, model.model)
+
+    def load_best(self) -> int:
+        """Put the weights of the best epoch into the model, and say which epoch it was."""
+        state = torch.load(self.folder.best, weights_only=True, map_location="cpu")
+        self.model.load_state_dict(state["state_dict"])
+        return int(state["epoch"])
+
+    def look(self, command: str = "test") -> dict[str, float]:
+        """Figures of the network as it is: of "validate" or "test"."""
+        (figures,) = getattr(self.trainer, command)(self.model, datamodule=self.datamodule, verbose=False)
+        return dict(figures)
+
+    def probabilities(self) -> dict[str, list[float]]:
+        """Class probabilities of every test image, by its name."""
+        predictions: Any = self.trainer.predict(self.model, datamodule=self.datamodule)
+        names = self.datamodule.sets["test"].images.names
+        return {
+            names[int(index)]: probability.tolist()
+            for prediction in predictions
+            for index, probability in zip(prediction.index, prediction.probability, strict=True)
+        }
+
+    def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
+        weights = self._get(self.config, "weights")
+        load_weights(Path(weights) if weights else self.folder.weights, model.model)
+        return getattr(self.trainer, command)(model, **options)
+
+    def validate(self, model: ClassificationTask, **options: Any) -> Any:
+        """Figures of trained weights on the validation images."""
+        return self._trained("validate", model, options)
+
+    def test(self, model: ClassificationTask, **options: Any) -> Any:
+        """Figures of trained weights on the test images."""
+        return self._trained("test", model, options)
+
+    def predict(self, model: ClassificationTask, **options: Any) -> Any:
+        """Class probabilities of the test images."""
+        return self._trained("predict", model, options)

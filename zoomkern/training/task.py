@@ -1,0 +1,204 @@
+"""Classification of very large images, as Lightning trains it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassConfusionMatrix
+
+from zoomkern import checks
+from zoomkern.functional import gather_patches
+from zoomkern.losses import attention_entropy, in_sample_contrastive
+from zoomkern.training.batches import Batch, chosen
+
+SCHEDULES = ("constant", "cosine")
+
+
+class Prediction(NamedTuple):
+    """What a network says of a batch.
+
+    Args:
+        index: int64 ``[B]``, places in the set.
+        labels: int64 ``[B]``.
+        probability: ``[B, K]``.
+        output: what the network returned.
+    """
+
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
+    labels: Tensor
+    probability: Tensor
+    output: Any
+
+
+class ClassificationTask(L.LightningModule):
+    """Trains a network of :mod:`zoomkern.models` to classify.
+
+    The loss is cross-entropy, minus ``entropy`` times the mean entropy of the attentions, plus ``contrast`` times the
+    in-sample contrastive loss of the images that are not negative, from epoch ``contrast_from`` on. Means run over all
+    images of a step, over all processes together.
+
+    Args:
+        model: takes what its attribute ``inputs`` names, of images, view and tile_view, and ``seed``; returns a tuple
+            with ``scores [B, K]``.
+        num_classes: number of classes ``K``.
+        optimizer: made from the parameters.
+        schedule: "constant", or "cosine" to fall to zero over all steps of the run.
+        warmup: steps over which the learning rate rises.
+        entropy: what a nat of the attention's entropy is worth.
+        contrast: weight of the contrastive loss; 0 leaves it out.
+        contrast_from: first epoch with it, counted from 0.
+        negative: class of images without an object; None where every class has one.
+        score_scale: factor on the classifier's first weights. Features of unit length need one above 1 for confident
+            scores.
+        class_weights: weight of every class in the cross-entropy; None for 1.
+
+    Source:
+        Kong & Henao, CVPR 2022: Adam 1e-4, entropy 1e-5, contrast from epoch 10.
+    """
+
+    model: Any  # a network's parts are its own
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        schedule: str = "cosine",
+        warmup: int = 20,
+        entropy: float = 1e-5,
+        contrast: float = 0.0,
+        contrast_from: int = 10,
+        negative: int | None = 0,
+        score_scale: float = 1.0,
+        class_weights: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = checks.choice("schedule", schedule, SCHEDULES)
+        self.warmup = checks.integer("warmup", warmup, 0)
+        self.entropy = entropy
+        self.contrast = contrast
+        self.contrast_from = contrast_from
+        self.negative = negative
+        if contrast and not hasattr(model, "contrast"):
+            raise ValueError(f"contrast needs a network with a contrastive pass; got {type(model).__name__}. Set it 0.")
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        if weights is not None and len(weights) != num_classes:
+            raise ValueError(f"class_weights must be {num_classes}, one for each class; got {len(weights)}.")
+        self.register_buffer("class_weights", weights, persistent=False)
+        with torch.no_grad():
+            self.model.classifier.weight.mul_(score_scale)
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+                "balanced_accuracy": MulticlassAccuracy(num_classes, average="macro"),
+                "auc": MulticlassAUROC(num_classes),
+            }
+        )
+        self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in ("val", "test")})
+        self.confusion = MulticlassConfusionMatrix(num_classes)
+
+    def forward(self, batch: Batch) -> Any:
+        """What the network says of a batch."""
+        return self._call(self.model, batch)
+
+    def _call(self, network: Any, batch: Batch) -> Any:
+        batch = batch._replace(view=self._read(batch.view))
+        return network(*(getattr(batch, name) for name in self.model.inputs), seed=batch.seed)
+
+    def _read(self, view: Tensor) -> Tensor:
+        """The view as the network's patches are read: the same mean, deviation and type."""
+        whole = torch.zeros(view.shape[0], 1, 2, dtype=torch.int64, device=view.device)
+        names = ("scale", "shift", "mean", "std", "dtype")
+        reading = {name: value for name, value in self.model.reading.items() if name in names}
+        return gather_patches(view, whole, (view.shape[-2], view.shape[-1]), **reading).squeeze(1)
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """The loss of a step."""
+        torch.manual_seed(batch.noise)  # dropout: what a resumed run repeats
+        out = self(batch)
+        positive = [i for i, label in enumerate(batch.classes) if label != self.negative]
+        shares = self._shares(len(batch.classes), len(positive))
+        losses = F.cross_entropy(out.scores, batch.labels, self.class_weights)
+        loss = shares[0] * (losses - self.entropy * self._entropy(out))
+        self.log("train_loss", losses, on_epoch=True, on_step=False, batch_size=len(batch.classes))
+        if self.contrast and self.current_epoch >= self.contrast_from and shares[1] is not None:
+            loss = loss + self._contrast(batch, positive, shares[1])
+        return loss
+
+    def _contrast(self, batch: Batch, positive: list[int], share: float) -> Tensor:
+        if not positive:  # another process has some, and its running mean is everyone's
+            self.model.contrast_baseline.update(batch.view.new_zeros(0, self.model.classifier.in_features).float())
+            return torch.zeros((), device=batch.view.device)
+        part = chosen(batch, positive)
+        out = self._call(self.model.contrast, part)
+        loss = in_sample_contrastive(out.scores, part.labels, self.negative)
+        self.log("train_contrast", loss, on_epoch=True, on_step=False, batch_size=len(positive))
+        return share * self.contrast * loss
+
+    def _shares(self, images: int, positive: int) -> tuple[float, float | None]:
+        """Factors that make means over this process's images means over all; None where no process has a positive."""
+        world = self.trainer.world_size
+        if world == 1:
+            return 1.0, 1.0 if positive else None
+        here = torch.tensor([images, positive], dtype=torch.float64, device=self.device)
+        everywhere = self.trainer.strategy.reduce(here.clone(), reduce_op="sum")
+        factors = (world * here / everywhere).tolist()
+        return factors[0], factors[1] if everywhere[1] else None
+
+    def _entropy(self, out: Any) -> Tensor | float:
+        """Mean entropy of the first attention, plus that of the second inside drawn tiles."""
+        if not self.entropy or getattr(out, "attention", None) is None:
+            return 0.0
+        entropy = attention_entropy(out.attention).mean()
+        if hasattr(out, "tile_attention"):
+            drawn = out.tiles.index.flatten() >= 0
+            inside = attention_entropy(out.tile_attention.flatten(0, 1))
+            entropy = entropy + torch.where(drawn, inside, 0.0).sum() / drawn.sum()
+        return entropy
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        """Loss and metrics on the images that choose the epoch."""
+        self._look("val", batch)
+
+    def test_step(self, batch: Batch, step: int) -> None:
+        """Loss and metrics on the test images."""
+        self.confusion.update(self._look("test", batch), batch.labels)
+
+    def _look(self, split: str, batch: Batch) -> Tensor:
+        scores = self(batch).scores.float()
+        loss = F.cross_entropy(scores, batch.labels)
+        self.log(f"{split}_loss", loss, batch_size=len(batch.classes), sync_dist=True)
+        metrics: Any = self.metrics[split]
+        metrics.update(scores.softmax(1), batch.labels)
+        self.log_dict(metrics, batch_size=len(batch.classes))
+        return scores
+
+    def predict_step(self, batch: Batch, step: int) -> Prediction:
+        """Probabilities and what lies behind them."""
+        out = self(batch)
+        return Prediction(batch.index, batch.labels, out.scores.float().softmax(1), out)
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and its learning rate as a function of the step."""
+        optimizer = self.optimizer(self.parameters())
+        total = max(self.trainer.estimated_stepping_batches, 1)
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / max(self.warmup, 1))
+            return rise * (0.5 + 0.5 * math.cos(math.pi * min(step / total, 1.0)) if self.schedule == "cosine" else 1.0)
+
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }

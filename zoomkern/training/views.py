@@ -1,0 +1,90 @@
+"""Images with their views, which are made once per image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from zoomkern.data.dataset import ImageSet
+from zoomkern.images.scaling import scaled, scaled_size
+from zoomkern.training.augmentation import Augmentation
+from zoomkern.training.batches import Item
+from zoomkern.training.order import Place, mixed
+
+
+class Views(NamedTuple):
+    """How images are made small.
+
+    Args:
+        view_scale: scale of the first stage's view; or
+        view_size: ``(h, w)`` of every view, which images of different sizes need to share a batch.
+        tile_scale: scale of the second stage's tiles; None where there is no second stage.
+    """
+
+    view_scale: float | None = None
+    view_size: tuple[int, int] | None = None
+    tile_scale: float | None = None
+
+    def make(self, image: Any) -> tuple[Tensor, Any]:
+        """View and tile view of ``image``."""
+        size = (image.shape[-2], image.shape[-1])
+        view = scaled(image, self.view_size or scaled_size(size, self.view_scale or 1.0))
+        if self.tile_scale is None or math.isclose(self.tile_scale, 1.0):
+            return view, image
+        return view, scaled(image, scaled_size(size, self.tile_scale))
+
+
+class ViewedImages(Dataset[Item]):
+    """Images of a set with their views; asked for by ``(index, epoch)``.
+
+    Args:
+        images: the set.
+        views: how to make the views.
+        seed: of the draws: an image's seed is a function of this, of the epoch and of its index.
+        resident: keep every image and its views from the first time on. Worker processes that are forked afterwards
+            share them.
+
+    Memory:
+        Where ``resident``, all images that were asked for.
+    """
+
+    def __init__(self, images: ImageSet, views: Views, seed: int, resident: bool = True) -> None:
+        self.images = images
+        self.views = views
+        self.seed = seed
+        self._kept: dict[int, Item] | None = {} if resident else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: Place) -> Item:
+        index, epoch = place
+        return self.plain(index)._replace(seed=mixed(self.seed, epoch, index))
+
+    def plain(self, index: int) -> Item:
+        """The image with its views, seed 0."""
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        example = self.images[index]
+        view, tile_view = self.views.make(example.image)
+        item = Item(example.image, view, tile_view, example.label, index, 0, example.objects)
+        if self._kept is not None:
+            self._kept[index] = item
+        return item
+
+
+class AugmentedImages(Dataset[Item]):
+    """The same images, each changed as its seed says."""
+
+    def __init__(self, images: ViewedImages, augmentation: Augmentation) -> None:
+        self.images = images
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: Place) -> Item:
+        return self.augmentation(self.images[place])

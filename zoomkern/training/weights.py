@@ -1,0 +1,51 @@
+"""Weights alone, in a file that cannot hold code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from zoomkern.training.files import write_whole
+
+SUFFIX = ".safetensors"
+#: The entry of the file's header that names the network it is of.
+_NETWORK = "zoomkern_network"
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write every parameter and buffer of ``model``, whole or not at all."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_whole(path, save(tensors, {_NETWORK: type(model).__name__}))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read what :func:`save_weights` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated or no such file, or holds the weights of another network; the message says which.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}. Train first, or name the file with --weights.")
+    try:
+        with safe_open(path, "pt") as file:
+            network = (file.metadata() or {}).get(_NETWORK, "unknown network")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is truncated or no safetensors file: {error}. Fetch it again.") from error
+    own = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    if own != given:
+        differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        first = differing[0]
+        raise ValueError(
+            f"{str(path)!r} holds the weights of another network, a {network}; this one is a {type(model).__name__}. "
+            f"They differ in {len(differing)} entries, {first!r} first: {given.get(first, 'absent')} instead of "
+            f"{own.get(first, 'absent')}. Use the configuration it was trained with."
+        )
+    model.load_state_dict(tensors)
