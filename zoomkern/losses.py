@@ -56,6 +56,31 @@ def entropy_regulariser(logits: Tensor, strength: float) -> Tensor:
     return entropy.sum() * (-strength / max(entropy.shape[0], 1))
 
 
+def supervised_attention(logits: Tensor, shares: Tensor) -> Tensor:
+    """How far attention lies from annotations: ``-sum_l q_l log p_l`` with ``q`` the shares of each row, normalised.
+
+    Args:
+        logits: ``[B, ...]`` unnormalised log attention.
+        shares: of the same shape, not negative: how much of each cell an object covers.
+
+    Returns:
+        A scalar, float32 or better: the mean over the rows that have an object at all; 0 where none has.
+
+    Example:
+        >>> supervised_attention(torch.zeros(1, 4), torch.tensor([[0.0, 0.5, 0.5, 0.0]]))
+        tensor(1.3863)
+    """
+    if logits.shape != shares.shape or logits.dim() < 2:
+        given = f"{list(logits.shape)} and {list(shares.shape)}"
+        raise ValueError(f"supervised_attention: logits and shares must have one shape [B, ...]; got {given}.")
+    wide = logits.flatten(1).float() if logits.dtype in (torch.float16, torch.bfloat16) else logits.flatten(1)
+    wanted = shares.flatten(1).to(wide.dtype)
+    total = wanted.sum(1, keepdim=True)
+    wanted = wanted / torch.where(total > 0, total, 1.0)
+    losses = -(wanted * wide.log_softmax(1)).sum(1)
+    return losses.sum() / (total > 0).sum().clamp(min=1)
+
+
 def in_sample_contrastive(
     scores: Tensor, labels: Tensor, negative: int | None = 0, *, to_negative: bool = False
 ) -> Tensor:

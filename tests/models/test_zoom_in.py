@@ -16,7 +16,7 @@ from zoomkern.functional.seeds import derived_seed
 from zoomkern.images import ImageBank, Pyramid
 from zoomkern.losses import entropy_regulariser, in_sample_contrastive
 from zoomkern.models import ZoomIn
-from zoomkern.nn import AttentionNetwork, FeatureNetwork, complement_logits
+from zoomkern.nn import AttentionNetwork, FeatureNetwork, GatedAttentionPooling, complement_logits
 from zoomkern.typing import PADDED_OFFSET, Sample
 
 PRESETS = [
@@ -772,3 +772,38 @@ class TestErrors:
         model.tile_attention = nn.Flatten()
         with pytest.raises(ValueError, match=r"tile_attention must return \[18, gh, gw\]; got \[18, 48\]"):
             model(images, view, small)
+
+
+@pytest.mark.parametrize("tiles", ["replacement", "gumbel"])
+def test_a_gated_head_learns_through_both_attentions(tiles):
+    torch.manual_seed(0)
+    model = ZoomIn(
+        2, 4, (8, 8), (16, 16), tile_scale=0.5, tiles=tiles, num_tiles=2, pooling=GatedAttentionPooling(32, 8), mean=0.5
+    )
+    images = torch.rand(3, 1, 32, 32)
+    out = model(images, images[:, :, ::4, ::4], images[:, :, ::2, ::2], seed=1)
+    out.scores[:, 1].sum().backward()
+    for name, parameter in model.named_parameters():
+        if "hidden" not in name:  # the last layers start at zero and let nothing through
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_gated_head_over_everything_is_what_many_draws_come_to():
+    torch.manual_seed(0)
+    pooling = GatedAttentionPooling(32, 8)
+    model = ZoomIn(2, 64, (8, 8), (16, 16), tile_scale=0.5, tiles="gumbel", num_tiles=16, pooling=pooling).eval()
+    for module in (model.attention, model.tile_attention):
+        torch.nn.init.normal_(module.score.weight)
+    images = torch.rand(2, 1, 32, 32)
+    views = images[:, :, ::8, ::8], images[:, :, ::2, ::2]
+    exact = model.exact(images, *views, chunk=3)
+    assert exact.attention.shape == (2, 4, 4)
+    model.num_samples = 16 * 64  # every sub-tile of every tile
+    drawn = model(images, *views, seed=0)
+    assert torch.allclose(drawn.pooled, exact.pooled, atol=1e-5)
+
+
+def test_a_head_of_its_own_has_no_published_gradient():
+    with pytest.raises(ValueError, match="gradient must be 'exact' with a pooling of its own; got 'ats'"):
+        ZoomIn(2, 4, (8, 8), (16, 16), tile_scale=0.5, pooling=GatedAttentionPooling(32), gradient="ats")

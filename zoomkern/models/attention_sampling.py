@@ -45,6 +45,8 @@ class AttentionSampling(Network):
             :class:`~zoomkern.nn.AttentionNetwork` on ``in_channels``.
         features: network from patches ``[M, C, Ph, Pw]`` to features ``[M, D]`` with an attribute ``out_features``;
             None is :class:`~zoomkern.nn.FeatureNetwork` on ``in_channels``.
+        pooling: head over the drawn bag, from features ``[B, N, D]`` and the draw to ``[B, D]``, such as
+            :class:`~zoomkern.nn.GatedAttentionPooling`; None is the paper's expectation, which alone is unbiased.
         in_channels: image channels, for the networks made here.
         sampler: how places are drawn in training: "gumbel", "threshold" or "replacement".
         estimator: weight rule of the sampler; None is its first.
@@ -75,6 +77,7 @@ class AttentionSampling(Network):
         *,
         attention: nn.Module | None = None,
         features: nn.Module | None = None,
+        pooling: nn.Module | None = None,
         in_channels: int = 1,
         sampler: str = "gumbel",
         estimator: str | None = None,
@@ -91,6 +94,9 @@ class AttentionSampling(Network):
         self.features = FeatureNetwork(in_channels) if features is None else features
         num_features = int(self.features.out_features)  # type: ignore[arg-type]
         self.classifier = nn.Linear(num_features, num_classes)
+        if pooling is not None and gradient != "exact":
+            raise ValueError(f"gradient must be 'exact' with a pooling of its own; got {gradient!r}.")
+        self.pooling = pooling
         self.baseline = RunningMeanBaseline(num_features) if baseline else None
         self.num_samples = num_samples
         self.patch_size = patch_size
@@ -119,8 +125,11 @@ class AttentionSampling(Network):
         sampled = sample_patches(images, logits, patch_size=self.patch_size, seed=seed, **self._draw(), **self.reading)
         patches = sampled.patches  # [B, N, C, Ph, Pw]
         features: Tensor = self.features(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])  # [B, N, D]
-        constant = None if self.baseline is None else self.baseline()
-        pooled = expectation(features, sampled.sample, baseline=constant, gradient=self.gradient)  # [B, D]
+        if self.pooling is None:
+            constant = None if self.baseline is None else self.baseline()
+            pooled = expectation(features, sampled.sample, baseline=constant, gradient=self.gradient)  # [B, D]
+        else:
+            pooled = self.pooling(features, sampled)
         if self.baseline is not None:
             self.baseline.update(pooled)
         return AttentionSamplingOutput(self.classifier(pooled), logits, sampled, pooled)

@@ -151,6 +151,8 @@ class ZoomIn(Network):
         tile_attention: network from tile views ``[M, C, h, w]`` to logits ``[M, gh, gw]``; None alike.
         features: network from sub-tiles ``[M, C, Ph, Pw]`` to features ``[M, D]`` with an attribute ``out_features``;
             None is :class:`~zoomkern.nn.FeatureNetwork` on ``in_channels``.
+        pooling: head over the drawn bag, from features ``[B, N, D]`` and the draw to ``[B, D]``, such as
+            :class:`~zoomkern.nn.GatedAttentionPooling`; None is the paper's expectation, which alone is unbiased.
         in_channels: image channels, for the networks made here.
         sampler: draws inside a tile, without replacement: "gumbel" or "threshold".
         estimator: its weight rule; None is its first.
@@ -197,6 +199,7 @@ class ZoomIn(Network):
         attention: nn.Module | None = None,
         tile_attention: nn.Module | None = None,
         features: nn.Module | None = None,
+        pooling: nn.Module | None = None,
         in_channels: int = 1,
         sampler: str = "gumbel",
         estimator: str | None = None,
@@ -224,6 +227,8 @@ class ZoomIn(Network):
         self.estimator = _checked_rule("estimator", estimator, sampler)
         self.tile_estimator = _checked_rule("tile_estimator", tile_estimator, tiles)
         self.gradient = checks.choice("gradient", gradient, GRADIENTS)
+        if pooling is not None and gradient != "exact":
+            raise ValueError(f"gradient must be 'exact' with a pooling of its own; got {gradient!r}.")
         self.inference = checks.choice("inference", inference, INFERENCE_MODES)
         self.repetitions = checks.integer("repetitions", repetitions, 1)
         self.align = checks.choice("align", align, ALIGNMENTS)
@@ -236,6 +241,7 @@ class ZoomIn(Network):
         self.features = FeatureNetwork(in_channels) if features is None else features
         num_features = int(self.features.out_features)  # type: ignore[arg-type]
         self.classifier = nn.Linear(num_features, num_classes)
+        self.pooling = pooling
         self.baseline = RunningMeanBaseline(num_features) if baseline else None
         self.contrast_baseline = RunningMeanBaseline(num_features) if baseline else None
 
@@ -314,15 +320,15 @@ class ZoomIn(Network):
             Class scores and both attentions, of all tiles.
 
         Memory:
-            ``B * chunk`` tile views and ``B * chunk * gh * gw`` sub-tiles with their features; under
-            ``torch.no_grad()``, for autograd keeps those of every chunk.
+            ``B * chunk`` tile views and ``B * chunk * gh * gw`` sub-tiles, and the features of all; under
+            ``torch.no_grad()``, for autograd keeps the sub-tiles of every chunk.
         """
         checks.integer("chunk", chunk, 1)
         logits = self._first_logits(view, complement)
         where = self._geometry(images, tile_view, logits)
         alpha = _softmax(logits.flatten(1))  # [B, L]
         cells = torch.arange(alpha.shape[1], device=alpha.device).expand_as(alpha)
-        pooled, inner = None, []
+        shares, bags, inner = [], [], []
         for index, share in zip(cells.split(chunk, 1), alpha.split(chunk, 1), strict=True):
             views, _, start = self._read_tiles(where, index)
             inside = self._second_logits(views, complement)  # [B, t, gh, gw]
@@ -331,12 +337,18 @@ class ZoomIn(Network):
             items = torch.arange(beta.shape[2], device=beta.device).repeat(index.shape[1]).expand(index.shape[0], -1)
             corner = start.repeat_interleave(beta.shape[2], 1)
             patches, _ = self._read_subtiles(where, items, corner, (inside.shape[2], inside.shape[3]))
-            features = self._describe(patches)  # [B, t l, D]
-            weight = (share[..., None] * beta).flatten(1)
-            part = (weight[..., None] * features).sum(1).to(features.dtype)
-            pooled = part if pooled is None else pooled + part
-        if pooled is None:
+            shares.append((share[..., None] * beta).flatten(1))
+            bags.append(self._describe(patches))  # [B, t l, D]
+        if not bags:
             raise ValueError(f"attention must have cells; got a grid of {list(logits.shape[1:])}.")
+        probability, features = torch.cat(shares, 1), torch.cat(bags, 1)
+        if self.pooling is None:
+            pooled = (probability[..., None] * features).sum(1).to(features.dtype)
+        else:
+            everything = torch.arange(probability.shape[1], device=probability.device).expand_as(probability)
+            # an item that cannot be drawn has weight 0, which its logarithm need not know
+            log_prob = torch.where(probability > 0, probability, 1.0).log()
+            pooled = self.pooling(features, Sample(everything, log_prob, probability.detach()))
         return ExactOutput(self.classifier(pooled), logits, torch.cat(inner, 1), pooled)
 
     def _plan(self) -> Plan:
@@ -385,7 +397,9 @@ class ZoomIn(Network):
         sampled = SampledPatches(patches, index, offsets, drawn.log_prob, drawn.weight)
         features = self._describe(patches)  # [B, N, D]
         baseline = self.contrast_baseline if complement else self.baseline
-        if self.gradient == "exact":
+        if self.pooling is not None:
+            pooled = self.pooling(features, sampled)
+        elif self.gradient == "exact":
             constant = None if baseline is None else baseline()
             pooled = expectation(features, sampled.sample, baseline=constant, backend=self.backend)
         else:

@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, Mul
 from zoomkern import checks
 from zoomkern.functional import gather_patches
 from zoomkern.losses import attention_entropy, in_sample_contrastive
+from zoomkern.training.annotations import annotation_loss
 from zoomkern.training.batches import Batch, chosen
 
 SCHEDULES = ("constant", "cosine")
@@ -56,6 +57,8 @@ class ClassificationTask(L.LightningModule):
         contrast: weight of the contrastive loss; 0 leaves it out.
         contrast_from: first epoch with it, counted from 0.
         negative: class of images without an object; None where every class has one.
+        supervision: what a nat between the attentions and annotated objects is worth, see
+            :func:`~zoomkern.training.annotations.annotation_loss`; 0 leaves annotations unused.
         score_scale: factor on the classifier's first weights. Features of unit length need one above 1 for confident
             scores.
         class_weights: weight of every class in the cross-entropy; None for 1.
@@ -78,6 +81,7 @@ class ClassificationTask(L.LightningModule):
         contrast: float = 0.0,
         contrast_from: int = 10,
         negative: int | None = 0,
+        supervision: float = 0.0,
         score_scale: float = 1.0,
         class_weights: list[float] | None = None,
     ) -> None:
@@ -90,6 +94,7 @@ class ClassificationTask(L.LightningModule):
         self.contrast = contrast
         self.contrast_from = contrast_from
         self.negative = negative
+        self.supervision = supervision
         if contrast and not hasattr(model, "contrast"):
             raise ValueError(f"contrast needs a network with a contrastive pass; got {type(model).__name__}. Set it 0.")
         weights = None if class_weights is None else torch.tensor(class_weights)
@@ -132,6 +137,8 @@ class ClassificationTask(L.LightningModule):
         losses = F.cross_entropy(out.scores, batch.labels, self.class_weights)
         loss = shares[0] * (losses - self.entropy * self._entropy(out))
         self.log("train_loss", losses, on_epoch=True, on_step=False, batch_size=len(batch.classes))
+        if self.supervision:
+            loss = loss + shares[0] * self.supervision * annotation_loss(batch, out, self.model)
         if self.contrast and self.current_epoch >= self.contrast_from and shares[1] is not None:
             loss = loss + self._contrast(batch, positive, shares[1])
         return loss

@@ -1,0 +1,88 @@
+import pytest
+
+from zoomkern.training.augmentation import Augmentation
+from zoomkern.training.data import ClassificationDataModule
+
+
+def indices(data):
+    return {split: sorted(part) for split, part in data.indices.items()}
+
+
+def module(small, images=None, **options):
+    return ClassificationDataModule(images or small.Squares(24), **{"view_scale": 0.25, **options})
+
+
+def test_folds_share_no_image_and_leave_none_out(small):
+    tests = []
+    for fold in range(4):
+        parts = indices(module(small, num_folds=4, fold=fold, validation=0.25))
+        assert sorted(sum(parts.values(), [])) == list(range(24))
+        tests += parts["test"]
+    assert sorted(tests) == list(range(24))
+
+
+def test_every_part_has_its_share_of_every_class(small):
+    data = module(small, num_folds=4, validation=0.34)
+    labels = small.Squares(24).labels
+    for part, size in (("test", 3), ("validation", 3), ("train", 6)):
+        assert [[labels[i] for i in data.indices[part]].count(k) for k in (0, 1)] == [size, size]
+
+
+def test_groups_stay_together(small):
+    images = small.Squares(24, group_size=2)
+    for fold in range(3):
+        data = module(small, images, num_folds=3, fold=fold, validation=0.25)
+        groups = [{images.groups[i] for i in part} for part in data.indices.values()]
+        assert sum(map(len, groups)) == len(set().union(*groups)) == 12
+
+
+def test_a_division_is_a_function_of_its_seed(small):
+    one, two, other = (indices(module(small, num_folds=4, division=seed)) for seed in (0, 0, 1))
+    assert one == two != other
+
+
+def test_official_splits_stay_as_they_are(small):
+    test, validation = small.Squares(6), small.Squares(4)
+    data = module(small, test=test, validation=validation)
+    assert indices(data) == {"train": list(range(24)), "validation": list(range(4)), "test": list(range(6))}
+    assert data.sets["test"].images is test
+    assert data.sets["validation"].images is validation
+
+
+def test_without_a_test_set_the_validation_images_are_looked_at(small):
+    data = module(small, validation=0.25)
+    assert data.indices["test"] == data.indices["validation"]
+    assert len(data.indices["train"]) == 18
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_folds": 4, "fold": 4}, "fold must lie below num_folds = 4; got 4"),
+        ({"view_size": (4, 4)}, "give one of view_scale and view_size"),
+        ({"view_scale": None}, "give one of view_scale and view_size; got None and None"),
+        ({"batch_size": 0}, "batch_size must be between 1"),
+        ({"num_folds": 13}, "13"),
+        ({"validation": 1.5}, "share"),
+        ({"num_workers": -1}, "num_workers must be between 0"),
+    ],
+)
+def test_bad_arguments(small, options, message):
+    with pytest.raises(ValueError, match=message):
+        module(small, **options)
+
+
+def test_a_test_set_needs_no_folds(small):
+    with pytest.raises(ValueError, match="give test or num_folds, not both"):
+        module(small, test=small.Squares(), num_folds=3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_bring_the_same_batches(small, tmp_path, workers):
+    seen = []
+    for number in (0, workers):
+        task, data = small.parts(num_workers=number, augmentation=Augmentation(colour=0.1))
+        trainer = small.trainer(tmp_path, 2)
+        trainer.fit(task, datamodule=data)
+        seen.append({name: value.clone() for name, value in task.state_dict().items()})
+    assert all(value.equal(seen[1][name]) for name, value in seen[0].items())

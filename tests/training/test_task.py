@@ -1,0 +1,110 @@
+import lightning as L
+import pytest
+import torch
+
+from zoomkern.losses import attention_entropy, in_sample_contrastive
+from zoomkern.models import DenseNetwork
+from zoomkern.training.task import ClassificationTask
+
+
+class Losses(L.Callback):
+    def __init__(self):
+        self.figures = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.figures.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def test_a_network_learns(small, tmp_path):
+    torch.manual_seed(0)
+    task = ClassificationTask(
+        small.network(),
+        2,
+        lambda parameters: torch.optim.Adam(parameters, 0.02),
+        score_scale=10.0,
+        contrast=0.5,
+        contrast_from=5,
+    )
+    _, data = small.parts(small.Squares(32), batch_size=8)
+    curve = Losses()
+    fit = small.trainer(tmp_path, 30, callbacks=[curve])
+    fit.fit(task, datamodule=data)
+    assert curve.figures[-1]["train_loss"] < 0.35 < 0.6 < curve.figures[0]["train_loss"]
+    assert curve.figures[-1]["val_accuracy"] >= 0.75
+    assert "train_contrast" not in curve.figures[4]
+    assert "train_contrast" in curve.figures[5]
+    (figures,) = fit.test(task, datamodule=data, verbose=False)
+    assert set(figures) == {"test_loss", "test_accuracy", "test_balanced_accuracy", "test_auc"}
+    assert int(task.confusion.compute().sum()) == len(data.indices["test"])
+
+
+def test_the_loss_is_what_the_docstring_says(small, tmp_path):
+    task, data = small.parts(batch_size=12, validation=0.25)
+    task.model.train()
+    task.trainer = small.trainer(tmp_path)
+    data.trainer = task.trainer
+    batch = next(iter(data.train_dataloader()))
+    task.entropy, task.contrast, task.contrast_from = 0.1, 0.5, 0
+    states = {name: value.clone() for name, value in task.state_dict().items()}
+    task.log = lambda *_, **__: None  # no loop is running
+    loss = task.training_step(batch, 0)
+    task.load_state_dict(states)
+    torch.manual_seed(batch.noise)
+    view = batch.view / 255 / 0.2 - 1  # mean and deviation 0.2
+    out = task.model(batch.images, view, batch.tile_view, seed=batch.seed)
+    drawn = out.tiles.index >= 0
+    inside = attention_entropy(out.tile_attention.flatten(0, 1)).view_as(drawn)[drawn].mean()
+    rows = [i for i, label in enumerate(batch.classes) if label == 1]
+    contrast = task.model.contrast(
+        [batch.images[i] for i in rows], view[rows], [batch.tile_view[i] for i in rows], seed=batch.seed[rows]
+    )
+    expected = (
+        torch.nn.functional.cross_entropy(out.scores, batch.labels)
+        - 0.1 * (attention_entropy(out.attention).mean() + inside)
+        + 0.5 * in_sample_contrastive(contrast.scores, batch.labels[rows])
+    )
+    assert torch.allclose(loss, expected, rtol=1e-5)
+
+
+def test_a_dense_rival_trains_by_the_same_task(small, tmp_path):
+    torch.manual_seed(0)
+    task = ClassificationTask(DenseNetwork(2, in_channels=1), 2)
+    _, data = small.parts()
+    small.trainer(tmp_path, 1).fit(task, datamodule=data)
+    with pytest.raises(ValueError, match="contrast needs a network with a contrastive pass; got DenseNetwork"):
+        ClassificationTask(DenseNetwork(2, in_channels=1), 2, contrast=1.0)
+
+
+def test_predictions_name_every_test_image_once(small, tmp_path):
+    task, data = small.parts(num_folds=3)
+    predictions = small.trainer(tmp_path).predict(task, datamodule=data)
+    assert sorted(torch.cat([p.index for p in predictions]).tolist()) == sorted(data.indices["test"])
+    assert torch.allclose(torch.cat([p.probability for p in predictions]).sum(1), torch.ones(4))
+
+
+def test_the_learning_rate_rises_and_falls(small, tmp_path):
+    rates = []
+
+    class Rates(L.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"] / 1e-3)
+
+    task, data = small.parts()
+    task.warmup = 3
+    small.trainer(tmp_path, 3, callbacks=[Rates()]).fit(task, datamodule=data)
+    steps = torch.arange(9).double()
+    expected = ((steps + 1) / 3).clamp(max=1) * (0.5 + 0.5 * torch.cos(torch.pi * steps / 9))
+    assert torch.allclose(torch.tensor(rates).double(), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "linear"}, "schedule must be one of 'constant', 'cosine'; got 'linear'"),
+        ({"class_weights": [1.0]}, "class_weights must be 2, one for each class; got 1"),
+        ({"warmup": -1}, "warmup must be between 0"),
+    ],
+)
+def test_bad_arguments(small, options, message):
+    with pytest.raises(ValueError, match=message):
+        ClassificationTask(small.network(), 2, **options)
