@@ -25,8 +25,16 @@ def test_the_layers_are_those_of_the_paper():
     assert [tuple(p.shape) for p in LeNet().parameters()] == [(36, 3, 5, 5), (36,), (48, 36, 5, 5), (48,)]
 
 
-def test_a_gradient_reaches_every_parameter():
-    network = LeNet()
+def test_batch_norm_stands_behind_each_convolution():
+    network = LeNet(batch_norm=True)
+    assert [len(p) for p in network.parameters()] == [36, 36, 36, 36, 48, 48, 48, 48]
+    bright = 5 * torch.rand(8, 3, 27, 27) + 3
+    torch.testing.assert_close(network(bright), network(2 * bright + 1), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_gradient_reaches_every_parameter(batch_norm):
+    network = LeNet(batch_norm=batch_norm)
     network(torch.rand(4, 3, 27, 27))[:, ::2].sum().backward()
     assert all(p.grad.abs().max() > 0 for p in network.parameters())
 
