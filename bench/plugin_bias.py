@@ -21,7 +21,15 @@ from torch import Tensor
 from zoomkern import testing
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES = (("replacement", "mean"), ("gumbel", "desraj"), ("gumbel", "murthy"), ("threshold", "inclusion"))
+RULES = (
+    ("replacement", "mean"),
+    ("gumbel", "desraj"),
+    ("gumbel", "murthy"),
+    ("threshold", "inclusion"),
+    ("two stages", "murthy"),
+)
+#: Items of a tile, where there are two stages.
+INSIDE = 2
 #: Logits per unit of concentration; the first few are used where there are fewer items.
 SHAPE = (0.9, -0.7, 0.3, 1.6, -1.2, -0.2, 0.6, -1.3)
 ATTENTION = {"diffuse": 0.3, "moderate": 1.0, "peaked": 3.0}
@@ -61,9 +69,7 @@ def measure(items: int, draws: Sequence[int], features: int, backend: str | None
         logits = (concentration * torch.tensor(SHAPE[:items], dtype=torch.float64)).requires_grad_()
         for sampler, estimator in RULES:
             for num_samples in draws:
-                drawn = testing.enumerate_samples(
-                    logits, num_samples, sampler=sampler, estimator=estimator, backend=backend
-                )
+                drawn = every_draw(logits, num_samples, sampler, estimator, backend)
                 wrong, size = torch.zeros(2).double(), torch.zeros(2).double()
                 for values in sets:
                     inputs = (logits, values.clone().requires_grad_())
@@ -73,6 +79,20 @@ def measure(items: int, draws: Sequence[int], features: int, backend: str | None
                     size += torch.stack([t.square().sum() for t in true])
                 bias = (wrong / size).sqrt().tolist()
                 yield Row(name, sampler, estimator, num_samples, bias[0], bias[1])
+
+
+def every_draw(logits: Tensor, num_samples: int, sampler: str, estimator: str, backend: str | None) -> testing.Draws:
+    """All draws there are.
+
+    In two stages tiles of neighbouring items are drawn with replacement, as ``ZoomIn`` does, and in each as many of its
+    items as it was drawn, at most all; over the items the attention is the same.
+    """
+    if sampler != "two stages":
+        return testing.enumerate_samples(logits, num_samples, sampler=sampler, estimator=estimator, backend=backend)
+    inside = logits.reshape(-1, INSIDE)
+    tiles = testing.enumerate_samples(inside.logsumexp(1), num_samples, sampler="replacement", backend=backend)
+    merged, counts = testing.merge_draws(tiles)
+    return testing.enumerate_inside(merged, inside, counts.clamp(max=INSIDE), estimator=estimator, backend=backend)
 
 
 def plot(rows: Sequence[Row], items: int, path: Path) -> None:
@@ -87,12 +107,13 @@ def plot(rows: Sequence[Row], items: int, path: Path) -> None:
         "desraj": ("gumbel, Des Raj", "#e07a2f", "^"),
         "murthy": ("gumbel, Murthy", "#2f6fdb", "o"),
         "inclusion": ("threshold", "#1a936f", "D"),
+        "two stages": (f"two stages, tiles of {INSIDE}", "#8a4fbf", "v"),
     }
     figure, axes = plt.subplots(1, len(ATTENTION), figsize=(11.5, 4.2), sharey=True, layout="constrained")
     for axis, (name, concentration) in zip(axes, ATTENTION.items(), strict=True):
         top = float((concentration * torch.tensor(SHAPE[:items])).softmax(0).max())
         for sampler, estimator in RULES:
-            label, colour, marker = styles["replacement" if sampler == "replacement" else estimator]
+            label, colour, marker = styles[sampler if sampler in styles else estimator]
             # Drawing everything leaves no variance; rounding error is no point of this plot.
             points = [
                 (row.num_samples, 100 * row.logits)
@@ -117,7 +138,7 @@ def plot(rows: Sequence[Row], items: int, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the CSV and the PNG."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--items", type=int, default=6, choices=range(2, 9), help="items to draw from")
+    parser.add_argument("--items", type=int, default=6, choices=range(2, 9, INSIDE), help="items to draw from")
     parser.add_argument("--features", type=int, default=24, help="random feature sets to average over")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="folder to write into")
     options = parser.parse_args(arguments)

@@ -11,9 +11,15 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "plugin_bias.py"
-RULES = (("replacement", "mean"), ("gumbel", "desraj"), ("gumbel", "murthy"), ("threshold", "inclusion"))
+RULES = (
+    ("replacement", "mean"),
+    ("gumbel", "desraj"),
+    ("gumbel", "murthy"),
+    ("threshold", "inclusion"),
+    ("two stages", "murthy"),
+)
 ATTENTIONS = ("diffuse", "moderate", "peaked")
-ITEMS = 5
+ITEMS = 6
 
 attentions = pytest.mark.parametrize("attention", ATTENTIONS)
 
@@ -75,6 +81,7 @@ def test_drawing_all_items_leaves_no_bias_but_with_replacement(attention: str) -
     assert max(last["gumbel", "murthy"]) < 1e-12
     assert max(last["threshold", "inclusion"]) < 1e-12
     assert min(last["replacement", "mean"]) > 1e-3
+    assert 1e-3 < min(last["two stages", "murthy"]) < min(last["replacement", "mean"])  # tiles are drawn anew
 
 
 def test_bias_of_three_draws_from_diffuse_attention_is_of_the_order_of_ten_percent() -> None:
@@ -84,8 +91,8 @@ def test_bias_of_three_draws_from_diffuse_attention_is_of_the_order_of_ten_perce
 
 def test_script_writes_a_table_and_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    script().main(["--items", "3", "--features", "2", "--out", str(tmp_path)])
+    script().main(["--items", "4", "--features", "2", "--out", str(tmp_path)])
     lines = (tmp_path / "plugin_bias.csv").read_text().splitlines()
     assert lines[0] == "attention,sampler,estimator,num_samples,logits,features"
-    assert len(lines) == 1 + len(ATTENTIONS) * len(RULES) * 3
+    assert len(lines) == 1 + len(ATTENTIONS) * len(RULES) * 4
     assert (tmp_path / "plugin_bias.png").read_bytes().startswith(b"\x89PNG")
