@@ -52,7 +52,7 @@ def test_limits_in_words(value, words):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_a_module_of_two_functions(name):
-    module = importlib.import_module(f"zoomkern.cli.{name}")
+    module = importlib.import_module(f"zoomkern.cli.{name.replace('-', '_')}")
     assert callable(module.add_arguments)
     assert callable(module.run)
 

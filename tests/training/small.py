@@ -15,6 +15,41 @@ from zoomkern.nn import AttentionNetwork, FeatureNetwork
 from zoomkern.training.data import ClassificationDataModule
 from zoomkern.training.task import ClassificationTask
 
+#: Two epochs of attention sampling on :func:`save_pictures`.
+RECIPE = """
+model:
+  num_classes: 2
+  model:
+    class_path: zoomkern.models.AttentionSampling
+    init_args:
+      num_classes: 2
+      num_samples: 9
+      patch_size: [12, 12]
+      attention:
+        class_path: zoomkern.nn.AttentionNetwork
+        init_args: {contrast: 1}
+      features:
+        class_path: zoomkern.nn.FeatureNetwork
+        init_args: {channels: [8], kernel_sizes: [3], strides: [1]}
+    dict_kwargs: {mean: 0.2, std: 0.2}
+  optimizer:
+    class_path: torch.optim.Adam
+    init_args: {lr: 0.05}
+  score_scale: 10
+  warmup: 5
+data:
+  images:
+    class_path: zoomkern.data.ImageFolder
+    init_args: {root: ROOT}
+  validation: 0.25
+  view_scale: 0.25
+  batch_size: 6
+trainer:
+  max_epochs: 2
+  accelerator: cpu
+  enable_progress_bar: false
+"""
+
 
 class Squares(ImageSet):
     """Noise of 48 x 48, with a bright square of 8 x 8 where the label is 1.
@@ -94,3 +129,21 @@ def trainer(folder: Path, epochs: int = 3, **options: Any) -> L.Trainer:
         use_distributed_sampler=False,
         **given,
     )
+
+
+def save_pictures(root: Path, length: int = 24) -> Path:
+    """:class:`Squares` as PNG files, a folder per class."""
+    from PIL import Image
+
+    images = Squares(length)
+    for index, label in enumerate(images.labels):
+        path = root / images.classes[label] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images.image(index)[0].numpy()).save(path)
+    return root
+
+
+def save_recipe(path: Path, root: Path) -> Path:
+    """:data:`RECIPE` for the pictures in ``root``."""
+    path.write_text(RECIPE.replace("ROOT", str(root)))
+    return path

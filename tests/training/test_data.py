@@ -1,3 +1,4 @@
+import lightning as L
 import pytest
 
 from zoomkern.training.augmentation import Augmentation
@@ -86,3 +87,21 @@ def test_workers_bring_the_same_batches(small, tmp_path, workers):
         trainer.fit(task, datamodule=data)
         seen.append({name: value.clone() for name, value in task.state_dict().items()})
     assert all(value.equal(seen[1][name]) for name, value in seen[0].items())
+
+
+@pytest.mark.parametrize("each", [1, 2, 3, 4])
+def test_batches_go_on_where_training_stands_when_several_make_a_step(small, tmp_path, each):
+    seen = []
+
+    class Seen(L.Callback):
+        def on_train_batch_start(self, trainer, task, batch, step):
+            seen.append((trainer.current_epoch, step, batch.index.tolist(), batch.seed.tolist()))
+
+    task, data = small.parts()  # three batches an epoch
+    small.trainer(tmp_path, 3, callbacks=[Seen()], accumulate_grad_batches=each).fit(task, datamodule=data)
+    assert [(epoch, step) for epoch, step, _, _ in seen] == [(epoch, step) for epoch in range(3) for step in range(3)]
+    for epoch in range(3):
+        places = sorted(sum((index for at, _, index, _ in seen if at == epoch), []))
+        assert places == sorted(data.indices["train"])
+    seeds = sum((seed for _, _, _, seed in seen), [])
+    assert len(set(seeds)) == 3 * len(data.indices["train"])

@@ -44,6 +44,11 @@ def test_looking_meets_every_image_once(world):
     assert sorted(places) == [(i, -1) for i in range(7)]
 
 
+def test_every_process_must_have_an_image_to_look_at():
+    with pytest.raises(ValueError, match="each of 3 processes must have an image to look at; got 2"):
+        LookingBatches(range(2), 4, 0, 3)
+
+
 def test_mixed_seeds_are_those_of_splitmix():
     first = mixed(0, 1)
     assert first == 0xE220A8397B1DCDAF - 2**64  # SplitMix64's first output from seed 0

@@ -1,11 +1,19 @@
+import os
 import pickle
+import sys
+from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from zoomkern.images import Pyramid
+from zoomkern.data import ImageSet
+from zoomkern.images import PinnedImage, Pyramid
 from zoomkern.images.scaling import scaled, scaled_size
+from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.batches import chosen, collate
+from zoomkern.training.order import LookingBatches
 from zoomkern.training.views import AugmentedImages, ViewedImages, Views
 
 
@@ -86,3 +94,128 @@ def test_items_reach_worker_processes(small):
     viewed = ViewedImages(small.Squares(), Views(0.25, None, 0.5), seed=0)
     assert len(viewed) == len(AugmentedImages(viewed, lambda item: item)) == 12
     assert torch.equal(pickle.loads(pickle.dumps(viewed[2, 0])).view, viewed[2, 0].view)
+
+
+def test_loading_makes_images_resident_once(small, capsys):
+    images = small.Squares()
+    viewed = ViewedImages(images, Views(0.25, None, 0.5), seed=0)
+    viewed.load([1, 2, 3])
+    viewed.load([2, 3, 4], progress=True)
+    assert images.made == 4
+    assert "loading" in capsys.readouterr().err
+    viewed.load([1, 2], progress=True)  # nothing is missing, so there is nothing to show
+    assert not capsys.readouterr().err
+    loose = ViewedImages(images, Views(0.25), seed=0, resident=False)
+    loose.load([1])
+    assert images.made == 4
+
+
+class Pinned(ImageSet):
+    """Notes who decodes which image."""
+
+    def __init__(self, log):
+        names = [f"{i}" for i in range(6)]
+        super().__init__(["one"], names, [0] * 6)
+        self.log = log
+
+    def image(self, index):
+        with open(self.log, "a") as file:
+            print(os.getpid(), index, file=file)
+        return PinnedImage(torch.full((3, 40, 50), index, dtype=torch.uint8))
+
+    def size(self, index):
+        return 40, 50
+
+
+def loaded(viewed, workers=2, images=None):
+    return list(
+        DataLoader(
+            images or viewed,
+            batch_sampler=LookingBatches(range(6), 2),
+            collate_fn=collate,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
+    )
+
+
+def test_workers_send_the_names_of_resident_images(tmp_path):
+    """Nothing is decoded twice, and the batch holds the training process's own memory."""
+    log = tmp_path / "log"
+    viewed = ViewedImages(Pinned(log), Views(0.5, None, 0.5), seed=0)
+    viewed.load(range(6))
+    for _ in range(2):
+        batches = loaded(viewed)
+        images = [image for batch in batches for image in batch.images]
+        tiles = [tile for batch in batches for tile in batch.tile_view]
+        assert [image is viewed.plain(i).image for i, image in enumerate(images)] == [True] * 6
+        assert [tile is viewed.plain(i).tile_view for i, tile in enumerate(tiles)] == [True] * 6
+    assert log.read_text().splitlines() == [f"{os.getpid()} {i}" for i in range(6)]
+    for mine, theirs in zip(loaded(viewed, 0), batches, strict=True):
+        assert torch.equal(mine.view, theirs.view)
+        assert torch.equal(mine.seed, theirs.seed)
+
+
+def test_workers_send_the_pixels_of_others(tmp_path):
+    log = tmp_path / "log"
+    viewed = ViewedImages(Pinned(log), Views(0.5, None, 0.5), seed=0)
+    viewed.load([0, 1])
+    images = [image for batch in loaded(viewed) for image in batch.images]
+    assert images[0] is viewed.plain(0).image
+    assert [int(image.tensor.max()) for image in images] == list(range(6))
+    assert len(log.read_text().splitlines()) == 6
+    assert not [line for line in log.read_text().splitlines()[2:] if line.startswith(f"{os.getpid()} ")]
+
+
+def test_workers_change_resident_images_without_decoding_them(tmp_path):
+    log = tmp_path / "log"
+    viewed = ViewedImages(Pinned(log), Views(0.5, None, 0.5), seed=0)
+    viewed.load(range(6))
+    batches = loaded(viewed, images=AugmentedImages(viewed, Augmentation()))
+    assert [int(image.max()) for batch in batches for image in batch.images] == list(range(6))
+    assert len(log.read_text().splitlines()) == 6
+
+
+def resident_bytes(pid):
+    """Memory that no other process shares, and that at least one does."""
+    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return {name: 1024 * int(fields[name].split()[0]) for name in ("Private_Dirty", "Shared_Dirty")}
+
+
+class Measured(AugmentedImages):
+    """Reads every byte of an image, then says what memory that took."""
+
+    def __getitem__(self, place):
+        item = self.images.item(place)
+        item.image.sum()
+        return resident_bytes(os.getpid())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_share_the_pages_of_resident_images(small):
+    megabytes = 64
+    images = small.Squares(1)
+    images.image = lambda index: torch.ones(1, 1024, megabytes * 1024, dtype=torch.uint8)
+    viewed = ViewedImages(images, Views(0.01), seed=0)
+    viewed.load([0])
+    loader = DataLoader(
+        Measured(viewed, Augmentation()),
+        batch_sampler=[[(0, 0)]],
+        collate_fn=list,
+        num_workers=1,
+        multiprocessing_context="fork",
+    )
+    ((taken,),) = list(loader)
+    assert taken["Shared_Dirty"] >= megabytes << 20
+    assert taken["Private_Dirty"] < megabytes << 20
+
+
+def test_a_copy_in_this_process_leaves_the_set_its_number(small):
+    viewed = ViewedImages(small.Squares(), Views(0.25), seed=0)
+    viewed.load([0])
+    copy = deepcopy(viewed)
+    del copy
+    (batch,) = DataLoader(
+        viewed, batch_sampler=[[(0, 0)]], collate_fn=collate, num_workers=1, multiprocessing_context="fork"
+    )
+    assert batch.images[0] is viewed.plain(0).image

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from zoomkern.cli.train import require_training
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options; all others go to the training runs, ``--config recipe.yaml`` first of all."""
@@ -12,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, default=10, help="folds of a repetition (default 10)")
     parser.add_argument("--repetitions", type=int, default=1, help="times that the images are divided anew (default 1)")
     parser.add_argument("--processes", type=int, default=1, help="folds at the same time (default 1)")
+    parser.add_argument("--threads", type=int, default=0, help="of each process (default: all, shared among them)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 where a fold failed.
     """
+    require_training()
     from tqdm import tqdm
 
     from zoomkern.training.cross_validation import cross_validate
@@ -32,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         failures = cross_validate(
-            args.others, args.output, args.folds, args.repetitions, processes=args.processes, report=report
+            args.others, args.output, args.folds, args.repetitions, args.processes, args.threads, report
         )
     table = args.output / "results.md"
     if table.exists():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 #: Each command is the module of that name, with ``add_arguments(parser)`` and ``run(args) -> int``.
 COMMANDS = {
     "cross-validate": "train and test on every fold of a set, as a recipe says",
+    "data": "sizes, classes and objects of an image set, and their share of the images",
     "demo": "train a small attention-sampling network, or sample your own picture, and write a figure",
     "info": "versions, backends and why each is on or off, processor features, memory limits",
 }
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``zoomkern``; the process's own by default.
 
     Returns:
-        The exit status.
+        The exit status. Where training fails for what it was given it is 2, after a line that says why; ``python -X
+        dev`` shows the traceback instead.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="zoomkern", description="Patches of huge images, drawn by attention.")
@@ -53,6 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except ImportError as error:  # an optional library is missing; its sentence names the extra
         parser.exit(2, f"zoomkern {words[0]}: {error}\n")
+    except (OSError, TypeError, ValueError) as error:  # what a recipe, a file or an option may cause
+        if sys.flags.dev_mode or words[0] not in (*TRAINING, *PASSING):
+            raise
+        parser.exit(2, f"zoomkern {words[0]}: {_sentence(error)}\n")
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; that of a worker process has it in the last line of its traceback."""
+    text = str(error)
+    return text.rstrip().splitlines()[-1] if text.startswith("Caught ") else text
 
 
 if __name__ == "__main__":

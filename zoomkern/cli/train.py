@@ -14,9 +14,20 @@ def main(words: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    try:
-        from zoomkern.training.run import Run
-    except ModuleNotFoundError as error:
-        raise ImportError(f"training needs {error.name}: pip install 'zoomkern[train]'") from error
+    require_training()
+    from zoomkern.training.run import Run
+
     Run(words)
     return 0
+
+
+def require_training() -> None:
+    """Import what training needs.
+
+    Raises:
+        ImportError: something is missing; the message names it and the extra.
+    """
+    try:
+        import zoomkern.training.run  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ImportError(f"training needs {error.name}: pip install 'zoomkern[train]'") from error

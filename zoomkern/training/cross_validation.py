@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoomkern.training.files import write_whole
+from zoomkern import checks
+from zoomkern.training.files import alone, write_whole
+from zoomkern.training.processes import in_processes
 
 #: Figures of a fold that the tables show, and what they are called there.
 FIGURES = {
@@ -50,6 +48,7 @@ def cross_validate(
     num_folds: int,
     repetitions: int,
     processes: int = 1,
+    threads: int = 0,
     report: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> list[str]:
     """Run every fold that has no result yet, and write the tables.
@@ -59,43 +58,49 @@ def cross_validate(
         folder: where everything goes; a run that was killed goes on in it.
         num_folds: folds of a repetition.
         repetitions: how often the images are divided anew.
-        processes: folds that run at the same time; they share the processor's threads.
+        processes: folds that run at the same time.
+        threads: processor threads of each, on which the last bits of a result depend; 0 shares all among them.
         report: called with the folds done, their number and a line of text after each.
 
     Returns:
         What went wrong, a line for each fold that failed; the others have their results all the same.
 
     Raises:
-        RuntimeError: another process works in the folder.
-        ValueError: the folder holds a cross-validation of another configuration.
+        SystemExit: options that do not fit; what is wrong was printed.
+        OSError: another process works in the folder.
+        ValueError: the folder holds a cross-validation of another configuration, or an argument does not fit.
     """
+    checks.integer("folds", num_folds, 2)
+    checks.integer("repetitions", repetitions, 1)
+    checks.integer("processes", processes, 1)
     folds = [Fold(r, k) for r in range(repetitions) for k in range(num_folds)]
-    threads = max((os.cpu_count() or 1) // processes, 1)
+    each = checks.integer("threads", threads, 0) or max((os.cpu_count() or 1) // processes, 1)
     failures = []
-    with _alone_in(folder):
+    with alone(folder / ".lock"):
+        if _run(words, folder, folds[0], num_folds).trainer.world_size > 1:  # what does not fit no fold need find out
+            raise ValueError("a fold trains in one process. Give --trainer.devices=1, and --processes for several.")
         _same_configuration(folder, words, num_folds)
         missing = [fold for fold in folds if not _result_path(folder, fold).exists()]
         done = len(folds) - len(missing)
         report(done, len(folds), "")
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=spawn, max_tasks_per_child=1) as pool:
-            running = {pool.submit(run_fold, words, folder, fold, num_folds, threads): fold for fold in missing}
-            for future in as_completed(running):
-                fold, error = running[future], future.exception()
-                if error is not None:
-                    failures.append(f"{fold.name}: {type(error).__name__}: {error}")
-                    continue
-                done += 1
-                write_tables(folder)
-                report(done, len(folds), f"{fold.name}: accuracy {100 * future.result()['accuracy']:.1f} %")
+        calls = {fold: (words, folder, fold, num_folds, each) for fold in missing}
+        for fold, error in in_processes(run_fold, calls, processes):
+            if error:
+                failures.append(f"{fold.name}: {error}")
+                continue
+            done += 1
+            write_tables(folder)
+            accuracy = json.loads(_result_path(folder, fold).read_text())["accuracy"]
+            report(done, len(folds), f"{fold.name}: accuracy {100 * accuracy:.1f} %")
         write_tables(folder)
     return failures
 
 
-def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, threads: int) -> dict[str, Any]:
+def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, threads: int) -> None:
     """Train on all folds but one, choose the epoch on held-out training images, test on the fold, write the result.
 
-    A run of this fold that was interrupted goes on where it stood.
+    The result has figures of the chosen and of the last epoch, the confusion matrix, and every test image's
+    probabilities. A run of this fold that was interrupted goes on where it stood.
 
     Args:
         words: options of :class:`~zoomkern.training.run.Run`.
@@ -103,18 +108,38 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
         fold: which fold to test on.
         num_folds: folds of a repetition.
         threads: processor threads to use.
-
-    Returns:
-        What the result's file holds: figures of the chosen and of the last epoch, and every test image's probabilities.
     """
     import torch
 
-    from zoomkern.training.order import mixed
-    from zoomkern.training.run import Run
-
     torch.set_num_threads(threads)
-    seed = mixed(0, *fold) % 2**31
     began = time.monotonic()
+    run = _run(words, folder, fold, num_folds)
+    with alone(folder / "work" / f".{fold.name}.lock", wait=True):  # the rest of one that was killed, perhaps
+        if _result_path(folder, fold).exists():
+            return
+        run.fit(run.model, run.datamodule)
+        last = run.look("test")
+        epoch = run.load_best()
+        chosen = run.look("test")
+        result = {
+            **fold._asdict(),
+            "epoch": epoch,
+            **{name: chosen[f"test_{name}"] for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
+            "last_accuracy": last["test_accuracy"],
+            "seconds": time.monotonic() - began,
+            "confusion": run.model.confusion.compute().tolist(),
+            "probabilities": run.probabilities(),
+        }
+        write_whole(_result_path(folder, fold), json.dumps(result, indent=1))
+
+
+def _run(words: Sequence[str], folder: Path, fold: Fold, num_folds: int) -> Any:
+    """The training run of a fold, silent."""
+    from zoomkern.training.order import mixed
+    from zoomkern.training.run import Run, silence
+
+    silence()
+    seed = mixed(0, *fold) % 2**31
     own = {
         "folder": folder / "work" / fold.name,
         "resume": "true",
@@ -125,21 +150,7 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
         "data.seed": seed,
         "trainer.enable_progress_bar": "false",
     }
-    run = Run([*words, *(f"--{name}={value}" for name, value in own.items())], command=False)
-    run.fit(run.model, run.datamodule)
-    last = run.look("test")
-    epoch = run.load_best()
-    chosen = run.look("test")
-    result = {
-        **fold._asdict(),
-        "epoch": epoch,
-        **{name: chosen[f"test_{name}"] for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
-        "last_accuracy": last["test_accuracy"],
-        "seconds": time.monotonic() - began,
-        "probabilities": run.probabilities(),
-    }
-    write_whole(_result_path(folder, fold), json.dumps(result, indent=1))
-    return result
+    return Run([*words, *(f"--{name}={value}" for name, value in own.items())], command=False)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -191,18 +202,6 @@ def _spread(values: Sequence[float]) -> str:
 
 def _result_path(folder: Path, fold: Fold) -> Path:
     return folder / "folds" / f"{fold.name}.json"
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two cross-validations in one folder would run every fold twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"another process works in {str(folder)!r}. Wait for it, or choose another.") from None
-        yield  # the lock goes with the process, however it ends
 
 
 def _same_configuration(folder: Path, words: Sequence[str], num_folds: int) -> None:

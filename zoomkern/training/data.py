@@ -39,6 +39,7 @@ class ClassificationDataModule(L.LightningDataModule):
         augmentation: changes training images.
         resident: keep images and views in memory from the first time on.
         num_workers: processes that load images; 0, which is best for resident images, loads them in the training one.
+            Where images are resident, they are loaded before the processes start, which share them.
 
     Example:
         >>> data = ClassificationDataModule(ColonCancer(root), num_folds=10, fold=3, view_scale=0.1, tile_scale=0.2)
@@ -107,18 +108,16 @@ class ClassificationDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Item]:
         """From where training stands to the end of its epoch."""
         trainer: Any = self.trainer
-        batches = EpochBatches(
-            self.indices["train"],
-            self.batch_size,
-            self.seed,
-            lambda: trainer.global_step * trainer.accumulate_grad_batches,
-            trainer.global_rank,
-            trainer.world_size,
-        )
-        images: Dataset[Item] = self.sets["train"]
-        if self._augmentation is not None:
-            images = AugmentedImages(self.sets["train"], self._augmentation)
-        return self._loader(images, batches)
+
+        def steps() -> int:
+            """Batches taken: the last optimiser's step of an epoch may have fewer than the others."""
+            each = trainer.accumulate_grad_batches
+            epochs, done = divmod(trainer.global_step, -(-len(batches) // each))
+            return epochs * len(batches) + done * each
+
+        ranks = (trainer.global_rank, trainer.world_size)
+        batches = EpochBatches(self.indices["train"], self.batch_size, self.seed, steps, *ranks)
+        return self._loader("train", batches, self._augmentation)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The images that epochs are chosen by."""
@@ -135,7 +134,15 @@ class ClassificationDataModule(L.LightningDataModule):
     def _looking(self, split: str) -> DataLoader[Item]:
         trainer: Any = self.trainer
         batches = LookingBatches(self.indices[split], self.batch_size, trainer.global_rank, trainer.world_size)
-        return self._loader(self.sets[split], batches)
+        return self._loader(split, batches)
 
-    def _loader(self, images: Dataset[Item], batches: EpochBatches | LookingBatches) -> DataLoader[Item]:
+    def _loader(
+        self, split: str, batches: EpochBatches | LookingBatches, augmentation: Augmentation | None = None
+    ) -> DataLoader[Item]:
+        images: Dataset[Item] = self.sets[split]
+        if self.num_workers:  # they share what is there when they start
+            trainer: Any = self.trainer
+            self.sets[split].load(self.indices[split], progress=trainer.progress_bar_callback is not None)
+        if augmentation is not None:
+            images = AugmentedImages(self.sets[split], augmentation)
         return DataLoader(images, batch_sampler=batches, collate_fn=collate, num_workers=self.num_workers)

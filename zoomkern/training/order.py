@@ -80,16 +80,23 @@ class LookingBatches(Sampler[list[Place]]):
     Args:
         indices: places of the images in their set.
         batch_size: images of a batch.
-        rank: takes every ``world_size``-th batch.
+        rank: takes every ``world_size``-th image.
         world_size: number of processes.
+
+    Raises:
+        ValueError: fewer images than processes: one without any would leave the others waiting for its figures.
     """
 
     #: The epoch that draws are seeded by; no epoch of training has it.
     EPOCH = -1
 
     def __init__(self, indices: Sequence[int], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        chunks = [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
-        self.batches = [[(i, self.EPOCH) for i in chunk] for chunk in chunks[rank::world_size]]
+        if len(indices) < world_size:
+            raise ValueError(
+                f"each of {world_size} processes must have an image to look at; got {len(indices)}. Start fewer."
+            )
+        own = [(i, self.EPOCH) for i in indices[rank::world_size]]
+        self.batches = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -5,22 +5,29 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.data import ClassificationDataModule
-from zoomkern.training.files import write_whole
+from zoomkern.training.files import alone, write_whole
+from zoomkern.training.predictions import Predictions, write_confusion, write_predictions
 from zoomkern.training.task import ClassificationTask
-from zoomkern.training.weights import SUFFIX, load_weights, save_weights
+from zoomkern.training.weights import SUFFIX, load_weights, require_same, save_weights
 
 #: What Lightning says at every start and nobody needs to know.
-_NOISE = ("LightningCLI's args parameter", ".*LeafSpec.* is deprecated", ".*does not have many workers")
+_NOISE = (
+    "LightningCLI's args parameter",
+    ".*LeafSpec.* is deprecated",
+    ".*does not have many workers",
+    ".*custom batch sampler `LookingBatches`",
+)
 
 
 def _quieten() -> None:
@@ -29,6 +36,14 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip" not in record.getMessage())
+
+
+def silence() -> None:
+    """Leave out what Lightning says of the machine and of the run's beginning and end."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", module="torchmetrics")
 
 
 class RunFolder:
@@ -45,13 +60,16 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.weights = self.path / f"weights{SUFFIX}"
+        self.confusion = self.path / "confusion.csv"
+        self.predictions = self.path / "predictions.csv"
 
 
 class Run(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` on Lightning, or their parts.
 
     All that a run writes lies in ``--folder``: its configuration, curves (CSV and TensorBoard), checkpoints of the best
-    and of the last epoch, the weights of the best one as safetensors. No file is read in a way that could run code.
+    and of the last epoch, the weights of the best one as safetensors, the confusion matrix of a test and the table of a
+    prediction. No file is read in a way that could run code.
 
     Args:
         words: a command and its options; the options alone where ``command`` is False.
@@ -64,6 +82,7 @@ class Run(LightningCLI):
 
     def __init__(self, words: Sequence[str], command: bool = True) -> None:
         _quieten()
+        self.predictions = Predictions()
         super().__init__(
             ClassificationTask,
             ClassificationDataModule,
@@ -114,7 +133,9 @@ class Run(LightningCLI):
         return super().instantiate_trainer(default_root_dir=str(path), **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
-        return super()._instantiate_trainer(config, [*callbacks, *self._callbacks()])
+        given = config.get("plugins") or []
+        config["plugins"] = [*(given if isinstance(given, list) else [given]), WholeCheckpoints()]
+        return super()._instantiate_trainer(config, [*callbacks, *self._callbacks(), self.predictions])
 
     def _callbacks(self) -> list[Callback]:
         """What is kept, and when training ends; the last checkpoint remembers which epoch is the best one."""
@@ -134,22 +155,27 @@ class Run(LightningCLI):
             FileExistsError: the folder holds a run already, and ``--resume true`` was not given.
         """
         folder, resume = self.folder, self._get(self.config, "resume")
-        if folder.config.exists() and not resume:
-            raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
-        parser, config = self._parser(self.subcommand), self.config.get(str(self.subcommand), self.config)
-        if self.trainer.is_global_zero:
-            write_whole(folder.config, parser.dump(config, skip_none=False))
-        last = str(folder.last) if resume and folder.last.exists() else None
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
-        if self.trainer.is_global_zero and folder.best.exists():
-            self.load_best()
-            save_weights(folder.weights, model.model)
+        first = self.trainer.is_global_zero  # the others leave the folder to this one
+        with alone(folder.path / ".lock") if first else nullcontext():
+            if first and not resume and any(path.exists() for path in (folder.last, folder.best, folder.weights)):
+                raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
+            last = folder.last if resume and folder.last.exists() else None
+            if last is not None:
+                require_same(last, load_checkpoint(last)["state_dict"], model)
+            parser, config = self._parser(self.subcommand), self.config.get(str(self.subcommand), self.config)
+            if first:
+                write_whole(folder.config, parser.dump(config, skip_none=False))
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
+            if first:
+                if folder.best.exists():  # there is none without validation
+                    self.load_best()
+                save_weights(folder.weights, model.model)
 
     def load_best(self) -> int:
         """Put the weights of the best epoch into the model, and say which epoch it was."""
-        state = torch.load(self.folder.best, weights_only=True, map_location="cpu")
-        self.model.load_state_dict(state["state_dict"])
-        return int(state["epoch"])
+        checkpoint = load_checkpoint(self.folder.best)
+        self.model.load_state_dict(checkpoint["state_dict"])
+        return int(checkpoint["epoch"])
 
     def look(self, command: str = "test") -> dict[str, float]:
         """Figures of the network as it is: of "validate" or "test"."""
@@ -158,13 +184,9 @@ class Run(LightningCLI):
 
     def probabilities(self) -> dict[str, list[float]]:
         """Class probabilities of every test image, by its name."""
-        predictions: Any = self.trainer.predict(self.model, datamodule=self.datamodule)
+        self.trainer.predict(self.model, datamodule=self.datamodule, return_predictions=False)
         names = self.datamodule.sets["test"].images.names
-        return {
-            names[int(index)]: probability.tolist()
-            for prediction in predictions
-            for index, probability in zip(prediction.index, prediction.probability, strict=True)
-        }
+        return {names[place]: row.probability for place, row in sorted(self.predictions.rows.items())}
 
     def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
         weights = self._get(self.config, "weights")
@@ -176,9 +198,15 @@ class Run(LightningCLI):
         return self._trained("validate", model, options)
 
     def test(self, model: ClassificationTask, **options: Any) -> Any:
-        """Figures of trained weights on the test images."""
-        return self._trained("test", model, options)
+        """Figures of trained weights on the test images, and ``confusion.csv``."""
+        figures = self._trained("test", model, options)
+        counts = model.confusion.compute().tolist()  # by all processes together
+        if self.trainer.is_global_zero:
+            write_confusion(self.folder.confusion, self.datamodule.classes, counts)
+        return figures
 
-    def predict(self, model: ClassificationTask, **options: Any) -> Any:
-        """Class probabilities of the test images."""
-        return self._trained("predict", model, options)
+    def predict(self, model: ClassificationTask, **options: Any) -> None:
+        """Write ``predictions.csv``: class probabilities of the test images, and where the network looked."""
+        self._trained("predict", model, {**options, "return_predictions": False})
+        if self.trainer.is_global_zero:
+            write_predictions(self.folder.predictions, self.datamodule.sets["test"].images, self.predictions.rows)

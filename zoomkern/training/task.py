@@ -19,6 +19,7 @@ from zoomkern.functional import gather_patches
 from zoomkern.losses import attention_entropy, in_sample_contrastive
 from zoomkern.training.annotations import annotation_loss
 from zoomkern.training.batches import Batch, chosen
+from zoomkern.training.means import Mean
 
 SCHEDULES = ("constant", "cosine")
 
@@ -37,6 +38,20 @@ class Prediction(NamedTuple):
     labels: Tensor
     probability: Tensor
     output: Any
+
+
+class Shares(NamedTuple):
+    """Factors that make means over this process's images means over those of all processes.
+
+    Args:
+        images: of a mean over images.
+        weights: of a mean weighted by class.
+        positive: of a mean over positive images; None where no process has one.
+    """
+
+    images: float
+    weights: float
+    positive: float | None
 
 
 class ClassificationTask(L.LightningModule):
@@ -111,6 +126,8 @@ class ClassificationTask(L.LightningModule):
             }
         )
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in ("val", "test")})
+        names = ("train_loss", "train_contrast", "val_loss", "test_loss")
+        self.means = nn.ModuleDict({name: Mean() for name in names})
         self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def forward(self, batch: Batch) -> Any:
@@ -133,35 +150,47 @@ class ClassificationTask(L.LightningModule):
         torch.manual_seed(batch.noise)  # dropout: what a resumed run repeats
         out = self(batch)
         positive = [i for i, label in enumerate(batch.classes) if label != self.negative]
-        shares = self._shares(len(batch.classes), len(positive))
+        shares = self._shares(batch, len(positive))
         losses = F.cross_entropy(out.scores, batch.labels, self.class_weights)
-        loss = shares[0] * (losses - self.entropy * self._entropy(out))
-        self.log("train_loss", losses, on_epoch=True, on_step=False, batch_size=len(batch.classes))
+        loss = shares.weights * losses - shares.images * self.entropy * self._entropy(out)
+        self._mean("train_loss", losses, self._weight(batch))
         if self.supervision:
-            loss = loss + shares[0] * self.supervision * annotation_loss(batch, out, self.model)
-        if self.contrast and self.current_epoch >= self.contrast_from and shares[1] is not None:
-            loss = loss + self._contrast(batch, positive, shares[1])
+            loss = loss + shares.images * self.supervision * annotation_loss(batch, out, self.model)
+        if self.contrast and self.current_epoch >= self.contrast_from and shares.positive is not None:
+            loss = loss + self._contrast(batch, positive, shares.positive)
         return loss
 
     def _contrast(self, batch: Batch, positive: list[int], share: float) -> Tensor:
-        if not positive:  # another process has some, and its running mean is everyone's
-            self.model.contrast_baseline.update(batch.view.new_zeros(0, self.model.classifier.in_features).float())
-            return torch.zeros((), device=batch.view.device)
-        part = chosen(batch, positive)
-        out = self._call(self.model.contrast, part)
-        loss = in_sample_contrastive(out.scores, part.labels, self.negative)
-        self.log("train_contrast", loss, on_epoch=True, on_step=False, batch_size=len(positive))
+        loss = torch.zeros((), device=self.device)
+        if positive:
+            part = chosen(batch, positive)
+            out = self._call(self.model.contrast, part)
+            loss = in_sample_contrastive(out.scores, part.labels, self.negative)
+        elif self.model.contrast_baseline is not None:  # another process has some, and its running mean is everyone's
+            nothing = torch.zeros(0, self.model.classifier.in_features, device=self.device)
+            self.model.contrast_baseline.update(nothing)
+        self._mean("train_contrast", loss, len(positive))
         return share * self.contrast * loss
 
-    def _shares(self, images: int, positive: int) -> tuple[float, float | None]:
-        """Factors that make means over this process's images means over all; None where no process has a positive."""
+    def _weight(self, batch: Batch) -> Tensor | int:
+        """What the images of a batch weigh in the cross-entropy."""
+        return len(batch.classes) if self.class_weights is None else self.class_weights[batch.labels].sum()
+
+    def _mean(self, name: str, value: Tensor, weight: Tensor | int) -> None:
+        """Log the mean over an epoch and all processes."""
+        mean: Any = self.means[name]
+        mean.update(value.detach(), weight)
+        self.log(name, mean, on_epoch=True, on_step=False, batch_size=1)
+
+    def _shares(self, batch: Batch, positive: int) -> Shares:
         world = self.trainer.world_size
         if world == 1:
-            return 1.0, 1.0 if positive else None
-        here = torch.tensor([images, positive], dtype=torch.float64, device=self.device)
+            return Shares(1.0, 1.0, 1.0 if positive else None)
+        counts = [len(batch.classes), float(self._weight(batch)), positive]
+        here = torch.tensor(counts, dtype=torch.float64, device=self.device)
         everywhere = self.trainer.strategy.reduce(here.clone(), reduce_op="sum")
         factors = (world * here / everywhere).tolist()
-        return factors[0], factors[1] if everywhere[1] else None
+        return Shares(factors[0], factors[1], factors[2] if everywhere[2] else None)
 
     def _entropy(self, out: Any) -> Tensor | float:
         """Mean entropy of the first attention, plus that of the second inside drawn tiles."""
@@ -169,14 +198,18 @@ class ClassificationTask(L.LightningModule):
             return 0.0
         entropy = attention_entropy(out.attention).mean()
         if hasattr(out, "tile_attention"):
-            drawn = out.tiles.index.flatten() >= 0
-            inside = attention_entropy(out.tile_attention.flatten(0, 1))
-            entropy = entropy + torch.where(drawn, inside, 0.0).sum() / drawn.sum()
+            drawn = out.tiles.index >= 0  # [B, T]
+            inside = attention_entropy(out.tile_attention.flatten(0, 1)).view_as(drawn)
+            entropy = entropy + (torch.where(drawn, inside, 0.0).sum(1) / drawn.sum(1)).mean()
         return entropy
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """Loss and metrics on the images that choose the epoch."""
         self._look("val", batch)
+
+    def on_test_epoch_start(self) -> None:
+        """Each test has a confusion matrix of its own."""
+        self.confusion.reset()
 
     def test_step(self, batch: Batch, step: int) -> None:
         """Loss and metrics on the test images."""
@@ -185,7 +218,7 @@ class ClassificationTask(L.LightningModule):
     def _look(self, split: str, batch: Batch) -> Tensor:
         scores = self(batch).scores.float()
         loss = F.cross_entropy(scores, batch.labels)
-        self.log(f"{split}_loss", loss, batch_size=len(batch.classes), sync_dist=True)
+        self._mean(f"{split}_loss", loss, len(batch.classes))
         metrics: Any = self.metrics[split]
         metrics.update(scores.softmax(1), batch.labels)
         self.log_dict(metrics, batch_size=len(batch.classes))

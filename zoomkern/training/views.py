@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
+from tqdm import tqdm
 
 from zoomkern.data.dataset import ImageSet
 from zoomkern.images.scaling import scaled, scaled_size
@@ -40,12 +44,14 @@ class Views(NamedTuple):
 class ViewedImages(Dataset[Item]):
     """Images of a set with their views; asked for by ``(index, epoch)``.
 
+    Where images are resident, the processes of a ``DataLoader`` share those that were loaded before they started, and
+    send the name of an image instead of its pixels: the training process finds its own.
+
     Args:
         images: the set.
         views: how to make the views.
         seed: of the draws: an image's seed is a function of this, of the epoch and of its index.
-        resident: keep every image and its views from the first time on. Worker processes that are forked afterwards
-            share them.
+        resident: keep every image and its views from the first time on; worker processes keep none of their own.
 
     Memory:
         Where ``resident``, all images that were asked for.
@@ -56,11 +62,25 @@ class ViewedImages(Dataset[Item]):
         self.views = views
         self.seed = seed
         self._kept: dict[int, Item] | None = {} if resident else None
+        self._number = next(_NUMBERS)
+        _SETS[self._number] = self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _SETS.setdefault(self._number, self)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, place: Place) -> Item:
+        item = self.item(place)
+        if get_worker_info() is None or not self._kept or item.index not in self._kept:
+            return item
+        image, tile_view = (_Resident(self._number, item.index, part) for part in ("image", "tile_view"))
+        return item._replace(image=image, tile_view=tile_view)
+
+    def item(self, place: Place) -> Item:
+        """The image with its views, and the seed of its draws in that epoch."""
         index, epoch = place
         return self.plain(index)._replace(seed=mixed(self.seed, epoch, index))
 
@@ -71,9 +91,41 @@ class ViewedImages(Dataset[Item]):
         example = self.images[index]
         view, tile_view = self.views.make(example.image)
         item = Item(example.image, view, tile_view, example.label, index, 0, example.objects)
-        if self._kept is not None:
+        if self._kept is not None and get_worker_info() is None:
             self._kept[index] = item
         return item
+
+    def load(self, indices: Sequence[int], progress: bool = False) -> None:
+        """Make images resident; nothing happens where they are not to be.
+
+        Args:
+            indices: of the images.
+            progress: show a bar.
+        """
+        if self._kept is None:
+            return
+        missing = [index for index in indices if index not in self._kept]
+        for index in tqdm(missing, "loading", unit="image", leave=False, disable=not (progress and missing)):
+            self.plain(index)
+
+
+#: Sets of this process by a number, which their copies in worker processes have, too.
+_SETS: WeakValueDictionary[int, ViewedImages] = WeakValueDictionary()
+_NUMBERS = itertools.count()
+
+
+class _Resident:
+    """Names a resident image; what arrives in the training process is the image itself."""
+
+    def __init__(self, number: int, index: int, part: str) -> None:
+        self._where = (number, index, part)
+
+    def __reduce__(self) -> tuple[Any, tuple[int, int, str]]:
+        return _resident, self._where
+
+
+def _resident(number: int, index: int, part: str) -> Any:
+    return getattr(_SETS[number].plain(index), part)
 
 
 class AugmentedImages(Dataset[Item]):
@@ -87,4 +139,4 @@ class AugmentedImages(Dataset[Item]):
         return len(self.images)
 
     def __getitem__(self, place: Place) -> Item:
-        return self.augmentation(self.images[place])
+        return self.augmentation(self.images.item(place))

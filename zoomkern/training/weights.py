@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from zoomkern.training.files import write_whole
 
@@ -38,14 +39,23 @@ def load_weights(path: Path, model: nn.Module) -> None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is truncated or no safetensors file: {error}. Fetch it again.") from error
+    require_same(path, tensors, model, f"another network, a {network}")
+    model.load_state_dict(tensors)
+
+
+def require_same(path: Path, given: Mapping[str, Tensor], model: nn.Module, whose: str = "another network") -> None:
+    """Entries of a file, which must be those of ``model``.
+
+    Raises:
+        ValueError: names or shapes differ; the message calls the file that of ``whose``.
+    """
+    there = {name: list(tensor.shape) for name, tensor in given.items()}
     own = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    if own != given:
-        differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if own != there:
+        differing = sorted(name for name in own.keys() | there.keys() if own.get(name) != there.get(name))
         first = differing[0]
         raise ValueError(
-            f"{str(path)!r} holds the weights of another network, a {network}; this one is a {type(model).__name__}. "
-            f"They differ in {len(differing)} entries, {first!r} first: {given.get(first, 'absent')} instead of "
+            f"{str(path)!r} holds the weights of {whose}; this one is a {type(model).__name__}. "
+            f"They differ in {len(differing)} entries, {first!r} first: {there.get(first, 'absent')} instead of "
             f"{own.get(first, 'absent')}. Use the configuration it was trained with."
         )
-    model.load_state_dict(tensors)

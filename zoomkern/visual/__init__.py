@@ -1,6 +1,20 @@
-"""Pictures of what a network looked at."""
+"""Pictures of what a network looked at, of how it learned, and of what a study found."""
 
 from zoomkern.visual.attention import save_attention
+from zoomkern.visual.curves import save_curves
+from zoomkern.visual.histogram import count_magnitudes, save_histogram
+from zoomkern.visual.lines import Point, save_lines
 from zoomkern.visual.overview import area_mean, overview_size
+from zoomkern.visual.zoom import save_zoom
 
-__all__ = ["area_mean", "overview_size", "save_attention"]
+__all__ = [
+    "Point",
+    "area_mean",
+    "count_magnitudes",
+    "overview_size",
+    "save_attention",
+    "save_curves",
+    "save_histogram",
+    "save_lines",
+    "save_zoom",
+]

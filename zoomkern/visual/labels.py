@@ -44,7 +44,7 @@ def place_labels(
 
 
 def _places(box: NDArray[np.float64], size: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres ``[k, 2]`` all around a box, the ones above first, and how far each is, in heights of the label."""
+    """Centres ``[k, 2]`` all around a box and in its corners, and how far each is, in heights of the label."""
     x0, y0, x1, y1 = box
     width, height = size
     places, reaches = [], []
@@ -52,7 +52,7 @@ def _places(box: NDArray[np.float64], size: NDArray[np.float64]) -> tuple[NDArra
         gap = (0.1 + reach) * height
         columns = (x0 + width / 2, x1 - width / 2, x1 + gap + width / 2, x0 - gap - width / 2)
         rows = (y0 - gap - height / 2, y1 + gap + height / 2, y0 + height / 2, y1 - height / 2)
-        around = [(x, y) for j, y in enumerate(rows) for i, x in enumerate(columns) if i > 1 or j < 2]
+        around = [(x, y) for j, y in enumerate(rows) for i, x in enumerate(columns) if i > 1 or j < 2 or reach == 0]
         places += around
         reaches += [reach] * len(around)
     return np.array(places), np.array(reaches, dtype=float)

@@ -23,7 +23,7 @@ Place = tuple[float, float, float, float]
 PAPER, INK, FAINT, ACCENT, SECOND = "#12161c", "#f2f4f8", "#98a2b3", "#4cc9f0", "#ffd166"
 WIDTH, HEAD, FOOT = 14.0, 1.42, 0.25  # inches
 DPI = 110
-_PER_ROW = 10
+_PER_ROW, _LABEL = 10, 0.42
 
 
 class Boxes(NamedTuple):
@@ -56,12 +56,12 @@ class Strip(NamedTuple):
     Args:
         number: of pictures.
         size: ``(h, w)`` of one, in pixels.
-        label: inches for the label.
+        below: inches for a second label below.
     """
 
     number: int
     size: tuple[int, int]
-    label: float = 0.42
+    below: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -81,7 +81,7 @@ class Strip(NamedTuple):
     @property
     def row(self) -> float:
         """Inches from one row to the next."""
-        return min(self.side * self.size[0] / self.size[1], 2 * self.side) + self.label
+        return min(self.side * self.size[0] / self.size[1], 2 * self.side) + _LABEL + self.below
 
     @property
     def height(self) -> float:
@@ -93,7 +93,7 @@ class Strip(NamedTuple):
         row, column = divmod(item, self.columns)
         shown = min(self.columns, self.number - row * self.columns)
         left = (WIDTH - shown * self.side) / 2 + column * self.side
-        return left + 0.042, top + row * self.row + self.label, self.side - 0.084, self.row - self.label
+        return left + 0.042, top + row * self.row + _LABEL, self.side - 0.084, self.row - _LABEL - self.below
 
 
 def frame(title: str, subtitle: str, height: float) -> Figure:
@@ -127,6 +127,11 @@ def panel(figure: Figure, place: Place, title: str, size: float = 12.5, loc: Any
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
+
+
+def heading(figure: Figure, top: float, text: str) -> None:
+    """A line of text over a strip that begins at ``top``."""
+    figure.text(0.33 / WIDTH, 1 - (top - 0.02) / figure.get_figheight(), text, color=INK, size=12.5, va="bottom")
 
 
 def outline(axes: Any, colour: str) -> None:
@@ -167,7 +172,7 @@ def draw_boxes(axes: Any, *groups: Boxes, size: float = 11.0) -> None:
             axes.add_patch(box)
     corners = np.concatenate([group.corners for group in groups[::-1]])
     labels = [(label, group.colour) for group in groups[::-1] for label in group.labels]
-    sizes = np.array([(0.72 * len(label), 0.95) for label, _ in labels]).reshape(-1, 2) * size * point
+    sizes = np.array([(0.72 * len(label) + 0.3, 0.95) for label, _ in labels]).reshape(-1, 2) * size * point
     centres, led = place_labels(corners, sizes, groups[-1].corners, (0.0, 0.0, x1, y1))
     for (label, colour), (x, y), box, far in zip(labels, centres, corners, led, strict=True):
         if far:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
 
-import torch
 from torch import Tensor
 
 from zoomkern.visual.figures import percent, write_figure
@@ -14,7 +14,6 @@ from zoomkern.visual.panels import (
     FAINT,
     FOOT,
     HEAD,
-    INK,
     SECOND,
     Boxes,
     Strip,
@@ -23,13 +22,15 @@ from zoomkern.visual.panels import (
     draw_objects,
     draw_scale,
     frame,
+    heading,
     outline,
     panel,
     panel_height,
     show,
 )
 
-_HEADING = 0.62  # inches from a strip's upper edge to its first label
+_HEADING = 0.55  # inches between what stands above and a row's labels
+_BETWEEN = 0.084  # and between a tile and its attention
 
 
 def save_zoom(
@@ -52,12 +53,12 @@ def save_zoom(
     objects: Tensor | None = None,
     step: int = 1,
 ) -> None:
-    """Write one PNG of what a two-stage network looked at: ``T`` different tiles of an image, ``N`` sub-tiles in them.
+    """Write one PNG of what a two-stage network looked at: ``T`` different tiles, at least one, and ``N`` sub-tiles.
 
     Left, the image with tiles as lettered and sub-tiles as numbered boxes; right, the first attention over the dimmed
-    image. Then the tiles with the attention inside each, and the sub-tiles at their own resolution with the product
-    of both probabilities. What pads a batch is no tile: leave it out. The file is written beside its place and then
-    renamed, so that a crash leaves either the old picture or the new one.
+    image. Then the tiles, below each the attention inside it, and the sub-tiles at their own resolution with the
+    product of both probabilities. What pads a batch is no tile: leave it out. The file is written beside its place and
+    then renamed, so that a crash leaves either the old picture or the new one.
 
     Args:
         path: file to write; always a PNG.
@@ -85,7 +86,8 @@ def save_zoom(
     """
     height, width = image_size
     size = (patches.shape[2], patches.shape[3])
-    tiles, read = Strip(tile_views.shape[0], tile_size), Strip(patches.shape[0], size, label=0.6)
+    tiles = Strip(tile_views.shape[0], (2 * tile_size[0], tile_size[1]))
+    read = Strip(patches.shape[0], size, below=0.25)
     tall = panel_height(image_size)
     tile_top = HEAD + tall + _HEADING
     read_top = tile_top + tiles.height + _HEADING
@@ -93,21 +95,47 @@ def save_zoom(
     letters, numbers = [_letters(i) for i in range(tiles.number)], [str(i + 1) for i in range(read.number)]
     extent = (step * size[0], step * size[1])
 
-    left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, its tiles and the sub-tiles read")
+    left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, the tiles and the sub-tiles read")
     show(left, overview, image_size)
     draw_boxes(left, Boxes(tile_offsets, tile_size, letters, SECOND, 1.1), Boxes(offsets, extent, numbers))
-
-    marked = objects is not None and len(objects) > 0
-    title = "first attention" + (", and what is there" if marked else "")
-    right = panel(figure, (7.1, HEAD, 6.65, tall), title)
+    right = panel(figure, (7.1, HEAD, 6.65, tall), "first attention, probability of a cell")
     show(right, overview, image_size, light=0.45)
     colours = draw_heat(right, attention, image_size, float(attention.max()))
     draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours)
     if objects is not None:
         draw_objects(right, objects, max(height, width))
 
-    _heading(figure, tile_top, "tiles: probability, attention inside, sub-tiles read")
+    heading(figure, tile_top, "tiles and the sub-tiles read; below, the second attention inside them")
     highest = float(tile_attention.max())
     for i, view in enumerate(tile_views):
-        axes = panel(figure, tiles.place(i, tile_top), f"{letters[i]}    {percent(float(tile_probabilities[i]))}")
+        x, y, wide, high = tiles.place(i, tile_top)
+        high = (high - _BETWEEN) / 2
+        label = f"{letters[i]}    {percent(float(tile_probabilities[i]))}"
+        seen = panel(figure, (x, y, wide, high), label, size=11.5, loc="center")
+        show(seen, view, tile_size)
+        inside = (parents == i).nonzero().flatten().tolist()
+        draw_boxes(
+            seen, Boxes(offsets[inside] - tile_offsets[i], extent, [numbers[j] for j in inside], line=1.2), size=9
+        )
+        heat = panel(figure, (x, y + high + _BETWEEN, wide, high), "")
+        show(heat, view, tile_size, light=0.45)
+        colours = draw_heat(heat, tile_attention[i], tile_size, highest)
+        for axes in (seen, heat):
+            outline(axes, SECOND)
+    draw_scale(figure, (11.5, tile_top - 0.12, 2.03, 0.09), colours)
+
+    heading(figure, read_top, "sub-tiles, probability of both stages")
+    for i, (patch, parent) in enumerate(zip(patches, parents.tolist(), strict=True)):
+        both, first = float(probabilities[i]), float(tile_probabilities[parent])
+        axes = panel(figure, read.place(i, read_top), f"{i + 1}    {percent(both)}", size=11.5, loc="center")
+        second = both / max(first, sys.float_info.min)  # a probability may be too small for a float
+        axes.set_xlabel(f"{letters[parent]}  {percent(first)} × {percent(second)}", color=FAINT, size=9)
+        show(axes, patch)
+        outline(axes, ACCENT)
     write_figure(figure, path, DPI)
+
+
+def _letters(number: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    rest, last = divmod(number, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("A") + last)

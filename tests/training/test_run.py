@@ -1,0 +1,248 @@
+"""The commands, from the words of the command line to the files of the run."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from zoomkern.cli.main import main
+from zoomkern.training.checkpoints import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def pictures(small_module, tmp_path_factory):
+    return small_module.save_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def recipe(small_module, pictures, tmp_path_factory):
+    return small_module.save_recipe(tmp_path_factory.mktemp("recipe") / "recipe.yaml", pictures)
+
+
+@pytest.fixture(autouse=True)
+def _no_words_of_the_process(monkeypatch):
+    """Lightning compares its words with those of the process."""
+    monkeypatch.setattr(sys, "argv", ["zoomkern"])
+
+
+@pytest.fixture
+def zoomkern(recipe, tmp_path):
+    """Runs a command in the folder "run"."""
+
+    def run(command, *words, config=None):
+        return main([command, "--config", str(config or recipe), "--folder", str(tmp_path / "run"), *words])
+
+    return run
+
+
+def complaint(capsys, call, *arguments, **options):
+    """What a command that fails says last; it ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        call(*arguments, **options)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error.rstrip().splitlines()[-1]
+
+
+def curves(folder, version=0):
+    with open(folder / "curves" / f"version_{version}" / "metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_fit_validate_test_and_predict(zoomkern, recipe, pictures, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert zoomkern("fit") == 0
+    losses = [float(row["val_loss"]) for row in curves(folder) if row["val_loss"]]
+    assert len(losses) == 2
+    assert {"train_loss", "val_accuracy", "val_auc", "val_balanced_accuracy"} <= curves(folder)[0].keys()
+    assert list((folder / "tensorboard").rglob("events.out.*"))
+    assert load_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 6
+    best = load_checkpoint(folder / "checkpoints" / "best.ckpt")
+    assert best["epoch"] == losses.index(min(losses))
+
+    settings = folder / "config.yaml"  # the run's own says everything
+    assert yaml.safe_load(settings.read_text())["data"]["images"]["init_args"]["root"] == str(pictures)
+    assert zoomkern("validate", config=settings) == 0
+    assert float(curves(folder, 1)[-1]["val_loss"]) == pytest.approx(min(losses), abs=1e-6)
+    assert zoomkern("test", config=settings) == 0
+    with open(folder / "confusion.csv") as file:
+        head, *rows = csv.reader(file)
+    assert head[1:] == [row[0] for row in rows] == ["none", "square"]
+    counts = np.array([row[1:] for row in rows], dtype=int)
+    assert counts.sum(1).tolist() == [3, 3]
+    assert float(curves(folder, 2)[-1]["test_accuracy"]) == pytest.approx(np.trace(counts) / 6)
+    assert zoomkern("predict", config=settings) == 0
+    with open(folder / "predictions.csv") as file:
+        table = list(csv.DictReader(file))
+    assert len({row["image"] for row in table}) == 6
+    for row in table:
+        assert row["image"].startswith(row["label"] + "/")
+        assert float(row["none"]) + float(row["square"]) == pytest.approx(1, abs=1e-6)
+        assert row["predicted"] == max(("none", "square"), key=lambda name: float(row[name]))
+        assert len(row["places"].split("; ")) == 9
+    found = np.zeros((2, 2), dtype=int)
+    for row in table:
+        found[head[1:].index(row["label"]), head[1:].index(row["predicted"])] += 1
+    assert (found == counts).all()
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(zoomkern, tmp_path, capsys):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert "run' holds a run. Give --resume true, or another --folder." in complaint(capsys, zoomkern, "fit")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    zoomkern("fit", "--resume", "true", "--trainer.max_epochs=3", "--model.schedule=constant")
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["epoch"] == 2
+    assert {row["epoch"] for row in curves(tmp_path / "run", 1)} == {"1", "2"}
+
+
+def test_a_run_that_never_began_is_in_nobodys_way(zoomkern, capsys):
+    assert "num_samples must be between 1" in complaint(capsys, zoomkern, "fit", "--model.model.num_samples=-1")
+    assert zoomkern("fit", "--trainer.max_epochs=1") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.images.root=/nowhere"], "zoomkern fit: '/nowhere' is no folder"),
+        (["--model.schedule=linear"], "zoomkern fit: schedule must be one of 'constant', 'cosine'; got 'linear'."),
+        (["--model.sharpness=3"], "--model.sharpness=3"),
+        (["--model.warmup=often"], "often"),
+        (["--data.view_size=[3,3]"], "zoomkern fit: give one of view_scale and view_size; got 0.25 and (3, 3)."),
+        (["--trainer.precision=3"], "3"),
+        (["--data.batch_size=0"], "zoomkern fit: batch_size must be between 1"),
+    ],
+)
+def test_bad_words(zoomkern, capsys, words, message):
+    assert message in complaint(capsys, zoomkern, "fit", *words)
+
+
+@pytest.mark.parametrize(
+    "where", ["", "model", "trainer", "data", "data.images.init_args", "model.optimizer.init_args"]
+)
+def test_an_unknown_key_is_named(zoomkern, recipe, tmp_path, capsys, where):
+    config = yaml.safe_load(recipe.read_text())
+    part = config
+    for name in where.split(".") if where else []:
+        part = part[name]
+    part["colour_of_the_sky"] = 3
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as ended:
+        zoomkern("fit", config=bad)
+    assert ended.value.code == 2
+    assert "colour_of_the_sky" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_recipe_that_is_missing_or_no_yaml(zoomkern, tmp_path, capsys):
+    assert "nowhere.yaml" in complaint(capsys, zoomkern, "fit", config=tmp_path / "nowhere.yaml")
+    (tmp_path / "bad.yaml").write_text("model: [")
+    with pytest.raises(SystemExit) as ended:
+        zoomkern("fit", config=tmp_path / "bad.yaml")
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("harm", "workers", "resident"),
+    [
+        ("missing", 0, True),
+        ("empty", 0, True),
+        ("truncated", 0, True),
+        ("truncated", 0, False),
+        ("truncated", 1, True),
+        ("truncated", 1, False),
+    ],
+)
+def test_a_bad_picture_is_named(zoomkern, pictures, tmp_path, capsys, harm, workers, resident):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    for path in (root / "none").iterdir():  # so that some are in every part
+        if harm == "missing":
+            path.unlink()
+            path.symlink_to("/nowhere.png")
+        else:
+            path.write_bytes(b"" if harm == "empty" else path.read_bytes()[:900])
+    words = [f"--data.images.root={root}", f"--data.num_workers={workers}", f"--data.resident={str(resident).lower()}"]
+    said = complaint(capsys, zoomkern, "fit", *words)
+    assert said.startswith("zoomkern fit: ")
+    assert str(root / "none") in said
+
+
+def test_weights_of_another_network(zoomkern, tmp_path, capsys):
+    assert "there is no file" in complaint(capsys, zoomkern, "test")
+    zoomkern("fit", "--trainer.max_epochs=1")
+    settings = (tmp_path / "run" / "config.yaml").read_bytes()
+    last = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    for command, words in (("test", []), ("fit", ["--resume=true"])):
+        said = complaint(capsys, zoomkern, command, *words, "--model.model.features.channels=[16]")
+        assert "holds the weights of another network" in said
+        assert "baseline.mean' first: [8] instead of [16]" in said
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == settings
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == last
+
+
+def test_a_malicious_checkpoint_is_refused_and_runs_nothing(zoomkern, tmp_path, capsys):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "written"), "w")
+
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save({"state_dict": {}, "loops": Evil()}, last)
+    assert "one that could run code" in complaint(capsys, zoomkern, "fit", "--resume=true")
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(zoomkern, tmp_path, capsys, monkeypatch):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    sync, calls = os.fsync, []
+
+    def full(file):
+        calls.append(file)
+        if len(calls) > 1:  # after the configuration
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = complaint(capsys, zoomkern, "fit", "--resume=true", "--trainer.max_epochs=3")
+    assert said.startswith("zoomkern fit: [Errno 28] No space left on device: ")
+    assert ".ckpt'" in said
+    assert last.read_bytes() == before
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["zoomkern"])
+    assert zoomkern("fit", "--resume=true", "--trainer.max_epochs=3") == 0
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "cross-validate"])
+def test_a_missing_library_is_named_with_its_extra(zoomkern, tmp_path, capsys, monkeypatch, command):
+    for name in [name for name in sys.modules if name.startswith("zoomkern.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    words = [f"--output={tmp_path}"] if command == "cross-validate" else []
+    said = complaint(capsys, main, [command, *words])
+    assert said == f"zoomkern {command}: training needs torchmetrics: pip install 'zoomkern[train]'"
+
+
+def test_training_stops_when_nothing_is_gained(zoomkern, tmp_path):
+    zoomkern("fit", "--patience=2", "--trainer.max_epochs=30", "--model.optimizer.lr=0")
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["epoch"] == 2
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["epoch"] == 0
+
+
+def test_half_precision_learns(zoomkern, tmp_path):
+    zoomkern("fit", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=40")
+    rows = [row for row in curves(tmp_path / "run") if row["train_loss"]]
+    assert float(rows[-1]["train_loss"]) < 0.4 < 0.6 < float(rows[0]["train_loss"])
+    state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state_dict"]
+    assert {value.dtype for value in state.values()} == {torch.float32}

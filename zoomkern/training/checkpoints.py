@@ -1,0 +1,53 @@
+"""Checkpoints that are there whole or not at all, and that cannot run code."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import CheckpointIO
+
+from zoomkern.training.files import write_whole
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What :class:`WholeCheckpoints` wrote, on the host.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, or no checkpoint, or holds more than tensors and plain values; nothing ran.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        what = "is truncated, no checkpoint, or one that could run code; nothing of it ran. Remove it."
+        raise ValueError(f"{os.fspath(path)!r} {what}") from error  # torch's own message advises to let it run
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{os.fspath(path)!r} must be a training run's checkpoint; it has no state_dict. Remove it.")
+    return checkpoint
+
+
+class WholeCheckpoints(CheckpointIO):
+    """How Lightning reads and writes checkpoints here.
+
+    Its own way goes through the system's folder of temporary files: from there to another disk the last step is a copy,
+    which a kill or a full disk cuts short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the file, whole or not at all."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_whole(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read the file, by :func:`load_checkpoint` whatever is asked."""
+        return load_checkpoint(path)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove the file."""
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""Where a network looked, as a picture of one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoomkern.functional import gather_patches
+from zoomkern.images.scaling import scaled
+from zoomkern.training.batches import Batch
+from zoomkern.visual import overview_size, save_attention, save_zoom
+
+#: Tiles and patches that a picture shows, those that count most first.
+MOST_TILES, MOST_PATCHES = 8, 20
+
+
+def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: str, subtitle: str) -> bool:
+    """Write a PNG of image ``row`` of a batch: attention, tiles where there are two stages, and what was read.
+
+    Places that were drawn more than once are shown once; of many, those with the largest weights.
+
+    Args:
+        path: file to write.
+        batch: on the host.
+        row: which of its images.
+        out: what ``model`` returned of the batch, on the host.
+        model: the network.
+        title: first line.
+        subtitle: second line.
+
+    Returns:
+        Whether there was anything to show: a dense network looks at everything.
+    """
+    if not hasattr(out, "sampled"):
+        return False
+    image = getattr(batch.images[row], "tensor", batch.images[row])
+    size = (image.shape[-2], image.shape[-1])
+    kept = _heaviest(out.sampled.index[row], out.sampled.weight[row], MOST_PATCHES)
+    offsets = out.sampled.offsets[row][kept]
+    step = model.reading.get("step", 1)
+    common = {
+        "overview": scaled(image, overview_size(size)),
+        "attention": out.attention[row].flatten().softmax(0).view_as(out.attention[row]),
+        "patches": _pixels(image, offsets, model.patch_size, step),
+        "offsets": offsets,
+        "probabilities": out.sampled.log_prob[row][kept].exp(),
+        "image_size": size,
+        "title": title,
+        "subtitle": subtitle,
+        "objects": batch.objects[row],
+        "step": step,
+    }
+    if not hasattr(out, "tiles"):
+        save_attention(path, **common)
+        return True
+    cells = out.tile_attention[row].shape[1] * out.tile_attention[row].shape[2]
+    parents = out.sampled.index[row][kept] // cells
+    wanted = torch.isin(out.tiles.index[row], parents)
+    tiles = _heaviest(torch.where(wanted, out.tiles.index[row], -1), out.tiles.weight[row], MOST_TILES)
+    shown = torch.isin(parents, out.tiles.index[row][tiles])
+    small = getattr(batch.tile_view[row], "tensor", batch.tile_view[row])
+    places = out.tiles.offsets[row][tiles]
+    inside = out.tile_attention[row][tiles]
+    common |= {name: common[name][shown] for name in ("patches", "offsets", "probabilities")}
+    save_zoom(
+        path,
+        **common,
+        tile_offsets=(places * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
+        tile_size=model.tile_size,
+        tile_views=_pixels(small, places, model.view_size, 1),
+        tile_attention=inside.flatten(1).softmax(1).view_as(inside),
+        tile_probabilities=out.tiles.log_prob[row][tiles].exp(),
+        parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
+    )
+    return True
+
+
+def _heaviest(index: Tensor, weight: Tensor, most: int) -> Tensor:
+    """Places of every drawn item's first occurrence in ``index``: the ``most`` with the largest weights in all."""
+    items, inverse = index.unique(return_inverse=True)
+    total = torch.zeros(len(items), dtype=weight.dtype).index_add_(0, inverse, weight)
+    first = torch.full((len(items),), len(index)).scatter_reduce_(0, inverse, torch.arange(len(index)), "amin")
+    drawn = items >= 0
+    order = total[drawn].argsort(descending=True, stable=True)[:most]
+    return first[drawn][order]
+
+
+def _pixels(image: Tensor, offsets: Tensor, size: tuple[int, int], step: int) -> Tensor:
+    """``[N, C, h, w]`` of an image, uint8 as numbers between 0 and 1."""
+    count = image.shape[0]
+    return gather_patches([image], offsets[None], size, step=step, mean=[0.0] * count, std=[1.0] * count)[0]

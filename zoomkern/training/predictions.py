@@ -1,0 +1,77 @@
+"""What a network says of every image, as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+
+from zoomkern.data.dataset import ImageSet
+from zoomkern.training.files import write_whole
+
+
+class Row(NamedTuple):
+    """What is kept of an image.
+
+    Args:
+        probability: of every class.
+        places: ``(y, x)`` of the patches that were read, in pixels of the image; empty where the network reads all.
+    """
+
+    probability: list[float]
+    places: list[tuple[int, int]]
+
+
+class Predictions(Callback):
+    """Keeps a row of every predicted image. Outputs hold patches besides, too many to be kept.
+
+    Attributes:
+        rows: by the image's place in its set; after a prediction those of all processes.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+
+    def on_predict_start(self, *_: Any) -> None:
+        """Forget what was predicted before."""
+        self.rows = {}
+
+    def on_predict_batch_end(self, trainer: Any, task: Any, outputs: Any, *_: Any) -> None:
+        """Keep the rows of a batch."""
+        sampled = getattr(outputs.output, "sampled", None)
+        for i, place in enumerate(outputs.index.tolist()):
+            places = [] if sampled is None else sampled.offsets[i][sampled.index[i] >= 0].tolist()
+            self.rows[place] = Row(outputs.probability[i].tolist(), [(y, x) for y, x in places])
+
+    def on_predict_epoch_end(self, trainer: Any, *_: Any) -> None:
+        """Bring the rows of all processes together."""
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            dist.all_gather_object(parts, self.rows)
+            self.rows = {place: row for part in parts for place, row in part.items()}
+
+
+def write_predictions(path: Path, images: ImageSet, rows: dict[int, Row]) -> None:
+    """Write a CSV file: image, its label, the predicted class, each class's probability, places as ``y x; y x``."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "label", "predicted", *images.classes, "places"])
+    for place, row in sorted(rows.items()):
+        predicted = images.classes[row.probability.index(max(row.probability))]
+        places = "; ".join(f"{y} {x}" for y, x in row.places)
+        label = images.classes[images.labels[place]]
+        table.writerow([images.names[place], label, predicted, *row.probability, places])
+    write_whole(path, text.getvalue())
+
+
+def write_confusion(path: Path, classes: list[str], counts: list[list[int]]) -> None:
+    """Write a CSV file: a row for each true class, a column for each predicted one."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["true \\ predicted", *classes])
+    table.writerows([name, *row] for name, row in zip(classes, counts, strict=True))
+    write_whole(path, text.getvalue())
