@@ -99,6 +99,29 @@ def test_every_fold_has_a_result_and_no_fold_runs_twice(ran, recipe, tmp_path, c
     assert ran[1:] == [Fold(2, 0), Fold(2, 1)]
 
 
+def test_watched_test_images_choose_nothing(ran, recipe, tmp_path):
+    words = [f"--config={recipe}", "--trainer.max_epochs=4"]
+    assert cross_validate(words, tmp_path / "blind", 2, 1, threads=1) == []
+    assert cross_validate([*words, "--data.watch_test=true"], tmp_path / "watched", 2, 1, threads=1) == []
+    for blind, watched in zip(comparable(tmp_path / "blind"), comparable(tmp_path / "watched"), strict=True):
+        assert blind.pop("optimistic_accuracy") is None
+        assert watched.pop("optimistic_accuracy") >= max(watched["accuracy"], watched["last_accuracy"]) - 1e-6
+        assert blind == watched
+    assert "best epoch on the test fold" in (tmp_path / "watched" / "results.md").read_text()
+    assert "best epoch on the test fold" not in (tmp_path / "blind" / "results.md").read_text()
+
+
+def test_one_fold_is_a_sets_own_split(ran, recipe, small, tmp_path):
+    test = small.save_pictures(tmp_path / "test")
+    words = [f"--config={recipe}", "--data.test=zoomkern.data.ImageFolder", f"--data.test.init_args.root={test}"]
+    assert cross_validate(words, tmp_path / "output", 1, 2, threads=1) == []
+    first, second = comparable(tmp_path / "output")
+    assert ran == [Fold(0, 0), Fold(1, 0)]
+    assert list(first["probabilities"]) == list(second["probabilities"])
+    assert len(first["probabilities"]) == 24
+    assert first["probabilities"] != second["probabilities"]
+
+
 def test_a_fold_that_fails_is_named_and_the_others_have_results(ran, recipe, small, tmp_path, capsys):
     root = small.save_pictures(tmp_path / "pictures")
     (root / "square" / "03.png").write_bytes(b"")
@@ -135,7 +158,7 @@ def test_one_failure_leaves_the_others(ran, recipe, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--folds=1"], "folds must be between 2"),
+        (["--folds=0"], "folds must be between 1"),
         (["--folds=13"], "num_folds must be at most 12, the images of class 0; got 13"),
         (["--processes=0"], "processes must be between 1"),
         (["--model.schedule=never"], "schedule must be one of"),

@@ -22,6 +22,7 @@ FIGURES = {
     "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",
     "last_accuracy": "accuracy, last epoch",
+    "optimistic_accuracy": "accuracy, best epoch on the test fold",
 }
 
 
@@ -56,8 +57,8 @@ def cross_validate(
     Args:
         words: options of :class:`~zoomkern.training.run.Run`, ``--config`` among them.
         folder: where everything goes; a run that was killed goes on in it.
-        num_folds: folds of a repetition.
-        repetitions: how often the images are divided anew.
+        num_folds: folds of a repetition; 1 keeps a set's own test split.
+        repetitions: how often the images are divided anew, and the network starts from another seed.
         processes: folds that run at the same time.
         threads: processor threads of each, on which the last bits of a result depend; 0 shares all among them.
         report: called with the folds done, their number and a line of text after each.
@@ -70,7 +71,7 @@ def cross_validate(
         OSError: another process works in the folder.
         ValueError: the folder holds a cross-validation of another configuration, or an argument does not fit.
     """
-    checks.integer("folds", num_folds, 2)
+    checks.integer("folds", num_folds, 1)
     checks.integer("repetitions", repetitions, 1)
     checks.integer("processes", processes, 1)
     folds = [Fold(r, k) for r in range(repetitions) for k in range(num_folds)]
@@ -126,6 +127,7 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
             "epoch": epoch,
             **{name: chosen[f"test_{name}"] for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
             "last_accuracy": last["test_accuracy"],
+            "optimistic_accuracy": _best_watched(run.folder.path),
             "seconds": time.monotonic() - began,
             "confusion": run.model.confusion.compute().tolist(),
             "probabilities": run.probabilities(),
@@ -140,17 +142,26 @@ def _run(words: Sequence[str], folder: Path, fold: Fold, num_folds: int) -> Any:
 
     silence()
     seed = mixed(0, *fold) % 2**31
-    own = {
+    own: dict[str, object] = {
         "folder": folder / "work" / fold.name,
         "resume": "true",
         "seed_everything": seed,
-        "data.num_folds": num_folds,
-        "data.fold": fold.fold,
         "data.division": fold.repetition,
         "data.seed": seed,
         "trainer.enable_progress_bar": "false",
     }
+    if num_folds > 1:
+        own |= {"data.num_folds": num_folds, "data.fold": fold.fold}
     return Run([*words, *(f"--{name}={value}" for name, value in own.items())], command=False)
+
+
+def _best_watched(folder: Path) -> float | None:
+    """The best of the curve ``watched_accuracy``; None where test images were not watched."""
+    values = []
+    for path in (folder / "curves").glob("version_*/metrics.csv"):
+        with open(path, newline="") as file:
+            values += [float(row["watched_accuracy"]) for row in csv.DictReader(file) if row.get("watched_accuracy")]
+    return max(values, default=None)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -174,20 +185,21 @@ def write_tables(folder: Path) -> None:
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """A table of results: mean and standard deviation over all folds and over repetitions, then every fold."""
-    head = f"| | {' | '.join(FIGURES.values())} |\n|---|{'---|' * len(FIGURES)}\n"
-    every = {name: [result[name] for result in results] for name in FIGURES}
+    shown = {name: label for name, label in FIGURES.items() if all(row[name] is not None for row in results)}
+    head = f"| | {' | '.join(shown.values())} |\n|---|{'---|' * len(shown)}\n"
+    every = {name: [result[name] for result in results] for name in shown}
     means = {
         name: [
             statistics.fmean(result[name] for result in results if result["repetition"] == repetition)
             for repetition in sorted({result["repetition"] for result in results})
         ]
-        for name in FIGURES
+        for name in shown
     }
-    lines = [_row(f"{len(results)} folds", [_spread(every[name]) for name in FIGURES])]
-    lines += [_row(f"{len(means['accuracy'])} repetitions", [_spread(means[name]) for name in FIGURES])]
+    lines = [_row(f"{len(results)} folds", [_spread(every[name]) for name in shown])]
+    lines += [_row(f"{len(means['accuracy'])} repetitions", [_spread(means[name]) for name in shown])]
     for result in results:
         label = f"repetition {result['repetition']}, fold {result['fold']}, epoch {result['epoch']}"
-        lines.append(_row(label, [f"{100 * result[name]:.1f}" for name in FIGURES]))
+        lines.append(_row(label, [f"{100 * result[name]:.1f}" for name in shown]))
     return f"Percent, mean and standard deviation.\n\n{head}{''.join(lines)}"
 
 

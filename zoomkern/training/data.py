@@ -37,6 +37,8 @@ class ClassificationDataModule(L.LightningDataModule):
         batch_size: images of a step, over all processes together.
         seed: of the order and of all draws.
         augmentation: changes training images.
+        watch_test: look at the test images after every epoch, too, so that a curve shows what choosing the epoch by
+            them would have given, as others report it. Nothing is chosen by it.
         resident: keep images and views in memory from the first time on.
         num_workers: processes that load images; 0, which is best for resident images, loads them in the training one.
             Where images are resident, they are loaded before the processes start, which share them.
@@ -59,6 +61,7 @@ class ClassificationDataModule(L.LightningDataModule):
         batch_size: int = 8,
         seed: int = 0,
         augmentation: Augmentation | None = None,
+        watch_test: bool = False,
         resident: bool = True,
         num_workers: int = 0,
     ) -> None:
@@ -75,6 +78,7 @@ class ClassificationDataModule(L.LightningDataModule):
         self.sets = {"train": ViewedImages(images, views, seed, resident)}
         self.indices = {"train": list(range(len(images)))}
         self._augmentation = augmentation
+        self.watch_test = watch_test
         if num_folds is not None:
             apart = len(set(images.groups)) == len(images.groups)
             folds = (
@@ -119,9 +123,9 @@ class ClassificationDataModule(L.LightningDataModule):
         batches = EpochBatches(self.indices["train"], self.batch_size, self.seed, steps, *ranks)
         return self._loader("train", batches, self._augmentation)
 
-    def val_dataloader(self) -> DataLoader[Item]:
-        """The images that epochs are chosen by."""
-        return self._looking("validation")
+    def val_dataloader(self) -> list[DataLoader[Item]]:
+        """The images that epochs are chosen by, and test images that are watched."""
+        return [self._looking(split) for split in ("validation", "test")[: 1 + self.watch_test]]
 
     def test_dataloader(self) -> DataLoader[Item]:
         """The images of the final figure."""

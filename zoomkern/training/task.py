@@ -128,6 +128,7 @@ class ClassificationTask(L.LightningModule):
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in ("val", "test")})
         names = ("train_loss", "train_contrast", "val_loss", "test_loss")
         self.means = nn.ModuleDict({name: Mean() for name in names})
+        self.watched = MulticlassAccuracy(num_classes, average="micro")
         self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def forward(self, batch: Batch) -> Any:
@@ -180,7 +181,7 @@ class ClassificationTask(L.LightningModule):
         """Log the mean over an epoch and all processes."""
         mean: Any = self.means[name]
         mean.update(value.detach(), weight)
-        self.log(name, mean, on_epoch=True, on_step=False, batch_size=1)
+        self.log(name, mean, on_epoch=True, on_step=False, batch_size=1, add_dataloader_idx=False)
 
     def _shares(self, batch: Batch, positive: int) -> Shares:
         world = self.trainer.world_size
@@ -203,9 +204,13 @@ class ClassificationTask(L.LightningModule):
             entropy = entropy + (torch.where(drawn, inside, 0.0).sum(1) / drawn.sum(1)).mean()
         return entropy
 
-    def validation_step(self, batch: Batch, step: int) -> None:
-        """Loss and metrics on the images that choose the epoch."""
-        self._look("val", batch)
+    def validation_step(self, batch: Batch, step: int, dataloader_idx: int = 0) -> None:
+        """Loss and metrics on the images that choose the epoch; the accuracy alone of test images that are watched."""
+        if dataloader_idx == 0:
+            self._look("val", batch)
+            return
+        self.watched.update(self(batch).scores, batch.labels)
+        self.log("watched_accuracy", self.watched, add_dataloader_idx=False, batch_size=len(batch.classes))
 
     def on_test_epoch_start(self) -> None:
         """Each test has a confusion matrix of its own."""
@@ -221,7 +226,7 @@ class ClassificationTask(L.LightningModule):
         self._mean(f"{split}_loss", loss, len(batch.classes))
         metrics: Any = self.metrics[split]
         metrics.update(scores.softmax(1), batch.labels)
-        self.log_dict(metrics, batch_size=len(batch.classes))
+        self.log_dict(metrics, batch_size=len(batch.classes), add_dataloader_idx=False)
         return scores
 
     def predict_step(self, batch: Batch, step: int) -> Prediction:
