@@ -6,7 +6,7 @@ install: ; pip install -e ".[test,bench,dev]"
 native: ; cmake -S . -B build/native -G Ninja && cmake --build build/native && cmake --install build/native --prefix .
 test: ; python -m pytest
 test-gpu: ; python -m pytest -m gpu
-bench: ; python -m pytest bench/ops/bench_*.py --benchmark-only --bench-results bench/results
+bench: ; python -m pytest bench/ops/bench_*.py bench/models/bench_*.py --benchmark-only --bench-results bench/results
 report: ; python -m bench.report
 lint: ; ruff check && ruff format --check && mypy && lint-imports && clang-format --dry-run --Werror $(NATIVE)
 format: ; ruff check --fix && ruff format && clang-format -i $(NATIVE)

@@ -14,12 +14,13 @@ import torch
 from bench import floor, machine, timing, workloads
 
 SCHEMA = 1
-_written: pytest.StashKey[dict[str, list[dict[str, Any]]]] = pytest.StashKey()
+_written: pytest.StashKey[dict[tuple[str, str], list[dict[str, Any]]]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zoomkern benches")
     group.addoption("--bench-seconds", type=float, default=8.0, help="time for a row, its rivals included")
+    group.addoption("--bench-device", type=torch.device, default="cpu", help="where whole networks run: cpu or cuda")
     group.addoption("--bench-threads", type=int, default=2, help="torch threads")
     group.addoption("--bench-results", type=Path, help="folder of the result files; nothing is written without it")
 
@@ -56,17 +57,32 @@ def pictures() -> list[torch.Tensor]:
 
 
 @pytest.fixture
-def keep(request: pytest.FixtureRequest, origin: dict[str, Any]) -> Callable[..., None]:
-    """Keeps one row for the result file."""
+def put(request: pytest.FixtureRequest, origin: dict[str, Any]) -> Callable[..., None]:
+    """Puts one row of any shape into the result file of the suite and the device."""
+
+    def put_row(device: str = "cpu", **row: Any) -> None:
+        row.update(threads=torch.get_num_threads(), **origin)
+        suite = request.path.stem.removeprefix("bench_")
+        request.config.stash[_written].setdefault((suite, device), []).append(row)
+
+    return put_row
+
+
+@pytest.fixture
+def keep(put: Callable[..., None]) -> Callable[..., None]:
+    """Keeps one row of an op and its rivals."""
 
     def keep_row(name: str, work: str, against: list[dict[str, Any]], **fields: Any) -> None:
         empty = {"time": None, "bytes_moved": None, "share": None, "peak_bytes": None}
-        row = {"name": name, "work": work, **empty, **fields, "against": against}
-        row.update(threads=torch.get_num_threads(), **origin)
-        suite = request.path.stem.removeprefix("bench_")
-        request.config.stash[_written].setdefault(suite, []).append(row)
+        put(**{"name": name, "work": work, **empty, **fields, "against": against})
 
     return keep_row
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where whole networks run; the suites of ops stay in host memory."""
+    return request.config.getoption("--bench-device")
 
 
 @pytest.fixture
@@ -109,16 +125,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for suite, rows in session.config.stash[_written].items():
-        write(folder / f"{suite}--cpu.json", suite, rows)
+    for (suite, device), rows in session.config.stash[_written].items():
+        write(folder / f"{suite}--{device}.json", suite, device, rows)
 
 
-def write(path: Path, suite: str, rows: list[dict[str, Any]]) -> None:
+def write(path: Path, suite: str, device: str, rows: list[dict[str, Any]]) -> None:
     """Replaces rows of the same name and keeps the others, each with its own commit and machine."""
     fresh = {row["name"]: row for row in rows}
     old = json.loads(path.read_text())["rows"] if path.is_file() else []
     merged = {row["name"]: row for row in old} | fresh
-    document = {"schema": SCHEMA, "suite": suite, "device": "cpu", "rows": list(merged.values())}
+    document = {"schema": SCHEMA, "suite": suite, "device": device, "rows": list(merged.values())}
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(document, indent=1) + "\n")
     os.replace(beside, path)

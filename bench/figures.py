@@ -10,20 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from bench.formats import seconds
+from bench.network_tables import PARTS
 from bench.report import FLOORS, figures_of
 
 COLOURS = ("#0b6e99", "#d9822b", "#6b4c9a", "#888888")
+#: As many as network_tables.PARTS: looking, drawing and reading, features, learning.
+PART_COLOURS = (
+    *("#b8c4cc", "#8a9ba8", "#1a936f", "#d9822b", "#e9b872", "#b5482f"),
+    *("#0b6e99", "#6b4c9a", "#a48cc8", "#d8d8d8"),
+)
 ITEMS = {"L1e4": 1e4, "L1e6": 1e6, "L1e7": 1e7}
 
 
 def draw(documents: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Writes one figure of ratios per suite, and for sampling one of time over the number of items."""
+    """Writes the figures of each suite: of ratios, where it says nothing else."""
     folder.mkdir(exist_ok=True)
+    kinds = {"sampling": (draw_ratios, draw_items), "models": (), "step": (draw_parts,)}
     for document in documents:
-        ratios, *items = figures_of(document)
-        save(draw_ratios(document), folder / f"{ratios}.png")
-        if items:
-            save(draw_items(document), folder / f"{items[0]}.png")
+        for name, kind in zip(figures_of(document), kinds.get(document["suite"], (draw_ratios,)), strict=True):
+            save(kind(document), folder / f"{name}.png")
 
 
 def draw_ratios(document: dict[str, Any]) -> Figure:
@@ -98,6 +104,25 @@ def draw_items(document: dict[str, Any]) -> Figure:
     axes.set_xlabel("items L (B = 1, N = 64)")
     axes.set_ylabel("milliseconds per draw, median")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    finish(figure, axes)
+    return figure
+
+
+def draw_parts(document: dict[str, Any]) -> Figure:
+    """A bar per step, its parts as shares of the whole."""
+    rows = document["rows"][::-1]
+    figure = Figure(figsize=(8, 1.4 + 0.5 * len(rows)))
+    axes = figure.add_subplot()
+    done = [0.0] * len(rows)
+    names = [name for name in PARTS if any(name in row["parts"] for row in rows)]
+    for name in names:
+        shares = [100 * row["parts"].get(name, 0.0) / sum(row["parts"].values()) for row in rows]
+        axes.barh(range(len(rows)), shares, left=done, height=0.6, color=PART_COLOURS[PARTS.index(name)], label=name)
+        done = [before + share for before, share in zip(done, shares, strict=True)]
+    labels = [f"{row['name']}\n{seconds(row['time']['median'])}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("% of a training step")
     finish(figure, axes)
     return figure
 

@@ -12,38 +12,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import network_tables
+from bench.formats import MACHINE, NONE, NUMBER, ORIGIN, TEXT, TIME, check, commit_of, seconds, size_of, times
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE, README = ROOT / "bench/results", ROOT / "docs/benchmarks.md", ROOT / "README.md"
 SCHEMA = 1
-SUITES = ("patches", "sampling", "gathering", "expectation", "memory")
+SUITES = ("patches", "sampling", "gathering", "expectation", "memory", *network_tables.SUITES)
 MARKED = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 FLOORS = ("floor: fill + read", "the output alone", "pages that hold a patch's pixels")
 
-_NUMBER, _TEXT, _NONE = (int, float), (str,), (type(None),)
 _ROW = {
-    "name": _TEXT,
-    "work": _TEXT,
-    "time": (dict, *_NONE),
-    "bytes_moved": (int, *_NONE),
-    "share": (dict, *_NONE),
-    "peak_bytes": (int, *_NONE),
+    "name": TEXT,
+    "work": TEXT,
+    "time": (dict, *NONE),
+    "bytes_moved": (int, *NONE),
+    "share": (dict, *NONE),
+    "peak_bytes": (int, *NONE),
     "against": (list,),
-    "threads": (int,),
-    "commit": _TEXT,
-    "dirty": (bool,),
-    "machine": (dict,),
+    **ORIGIN,
 }
 _AGAINST = {
-    "name": _TEXT,
-    "time": (dict, *_NONE),
-    "peak_bytes": (int, *_NONE),
-    "ratio": (*_NUMBER, *_NONE),
-    "goal": (*_NUMBER, *_NONE),
-    "missing": (*_TEXT, *_NONE),
+    "name": TEXT,
+    "time": (dict, *NONE),
+    "peak_bytes": (int, *NONE),
+    "ratio": (*NUMBER, *NONE),
+    "goal": (*NUMBER, *NONE),
+    "missing": (*TEXT, *NONE),
 }
-_TIME = {"median": _NUMBER, "p20": _NUMBER, "p80": _NUMBER, "rounds": (int,)}
-_SHARE = {"of": _TEXT, "speed": _NUMBER, "value": _NUMBER}
-_MACHINE = {"cpu": _TEXT, "cores": (int,), "simd": _TEXT, "torch": _TEXT, "python": _TEXT, "load": (*_NUMBER, *_NONE)}
+_SHARE = {"of": TEXT, "speed": NUMBER, "value": NUMBER}
 
 
 def load(folder: Path = RESULTS) -> list[dict[str, Any]]:
@@ -56,32 +53,27 @@ def load(folder: Path = RESULTS) -> list[dict[str, Any]]:
 
 def validate(document: dict[str, Any]) -> None:
     """Raises ValueError, naming the place, if a result file does not follow the schema."""
-    _check(document, {"schema": (int,), "suite": _TEXT, "device": _TEXT, "rows": (list,)}, "document")
+    check(document, {"schema": (int,), "suite": TEXT, "device": TEXT, "rows": (list,)}, "document")
     if document["schema"] != SCHEMA or document["suite"] not in SUITES:
         raise ValueError(f"schema must be {SCHEMA} and suite one of {SUITES}")
     for row in document["rows"]:
         place = f"{document['suite']}/{row.get('name')}"
-        _check(row, _ROW, place)
-        _check(row["machine"], _MACHINE, f"{place} machine")
+        if document["suite"] in network_tables.SUITES:
+            network_tables.validate(document["suite"], row, place)
+            continue
+        check(row, _ROW, place)
+        check(row["machine"], MACHINE, f"{place} machine")
         if (row["time"] is None) == (row["peak_bytes"] is None):
             raise ValueError(f"{place}: one of time and peak_bytes must be there")
         for entry in row["against"]:
-            _check(entry, _AGAINST, f"{place} against {entry.get('name')}")
+            check(entry, _AGAINST, f"{place} against {entry.get('name')}")
             if (entry["ratio"] is None) != (entry["missing"] is not None):
                 raise ValueError(f"{place} against {entry['name']}: a ratio, or why it is missing")
         for time in filter(None, (part["time"] for part in (row, *row["against"]))):
-            _check(time, _TIME, f"{place} time")
+            check(time, TIME, f"{place} time")
         if row["share"]:
-            _check(row["share"], _SHARE, f"{place} share")
+            check(row["share"], _SHARE, f"{place} share")
         _check_ratios(row, place)
-
-
-def _check(found: dict[str, Any], wanted: dict[str, tuple[type, ...]], place: str) -> None:
-    if found.keys() != wanted.keys():
-        raise ValueError(f"{place}: fields {sorted(found.keys() ^ wanted.keys())} are missing or superfluous")
-    for name, kinds in wanted.items():
-        if not isinstance(found[name], kinds):
-            raise ValueError(f"{place}: {name} must be {' or '.join(k.__name__ for k in kinds)}; got {found[name]!r}")
 
 
 def _check_ratios(row: dict[str, Any], place: str) -> None:
@@ -98,24 +90,10 @@ def _check_ratios(row: dict[str, Any], place: str) -> None:
             raise ValueError(f"{place} against {entry['name']}: the ratio is not theirs / ours")
 
 
-def seconds(value: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value * 1e6:.3g} us"
-
-
-def size_of(value: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
 def ratio_of(entry: dict[str, Any]) -> str:
     if entry["ratio"] is None:
         return entry["missing"]
-    return f"{entry['ratio']:.2g}x" if entry["ratio"] < 9.95 else f"{entry['ratio']:.0f}x"
+    return times(entry["ratio"])
 
 
 def goal_of(entry: dict[str, Any]) -> str:
@@ -136,7 +114,7 @@ def cost(part: dict[str, Any], spread: bool = False) -> str:
 
 
 def table(document: dict[str, Any]) -> str:
-    """All rows of a suite, a line per rival; where zoomkern loses the ratio is below one."""
+    """All rows of a suite of ops, a line per rival; where zoomkern loses the ratio is below one."""
     lines = [
         "| row | zoomkern | moved | speed | against | theirs | ratio | goal | threads | commit |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -144,9 +122,8 @@ def table(document: dict[str, Any]) -> str:
     for row in document["rows"]:
         share, moved = row["share"], row["bytes_moved"]
         speed = f"{share['value']:.0%} of {share['of']}" if share else ""
-        commit = row["commit"][:8] + ("+" if row["dirty"] else "")
         head = [f"`{row['name']}` {row['work']}", cost(row, True), size_of(moved) if moved else "", speed]
-        tail = [str(row["threads"]), commit]
+        tail = [str(row["threads"]), commit_of(row)]
         for entry in row["against"]:
             middle = [entry["name"], cost(entry), ratio_of(entry), goal_of(entry)]
             lines.append(f"| {' | '.join(head + middle + tail)} |")
@@ -158,6 +135,9 @@ def headline(documents: Sequence[dict[str, Any]]) -> str:
     """The README's table: the rows that have goals."""
     lines = ["| what | zoomkern | against | ratio | goal |", "|---|---|---|---|---|"]
     for document in documents:
+        if document["suite"] in network_tables.SUITES:
+            lines.extend(network_tables.headline(document))
+            continue
         for row in document["rows"]:
             for entry in row["against"]:
                 if entry["goal"] is not None:
@@ -194,14 +174,15 @@ def page(documents: Sequence[dict[str, Any]]) -> str:
     for document in documents:
         parts.append(f"## {document['suite'].capitalize()}, {document['device']}")
         parts.extend(f"![{name}](figures/{name}.png)" for name in figures_of(document))
-        parts.append(table(document))
+        networks = document["suite"] in network_tables.SUITES
+        parts.append(network_tables.section(document) if networks else table(document))
     return "\n\n".join(parts) + "\n"
 
 
 def figures_of(document: dict[str, Any]) -> list[str]:
     """Names of the figures of a suite."""
     stem = f"{document['suite']}-{document['device']}"
-    return [stem, f"{stem}-items"] if document["suite"] == "sampling" else [stem]
+    return {"sampling": [stem, f"{stem}-items"], "models": []}.get(document["suite"], [stem])
 
 
 def with_numbers(readme: str, documents: Sequence[dict[str, Any]]) -> str:

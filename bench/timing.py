@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 
 BLOCK_SECONDS = 2e-3  # calls shorter than this are timed several at a time
 ROUNDS = (7, 60)
+FEWEST = 3  # rounds of calls that take seconds
 
 
 class Rival(NamedTuple):
@@ -57,6 +59,18 @@ def race(benchmark: Any, ours: Callable[[], Any], rivals: Sequence[Rival], secon
     return [[duration / calls for duration in durations] for durations in (benchmark.stats.stats.data, *times)]
 
 
+def turns(runs: Sequence[Callable[[], Any]], seconds: float) -> list[list[float]]:
+    """Seconds per call, a list per candidate, by turns; who has used up ``seconds`` drops out after three rounds."""
+    costs = [_block(run, 1) for run in runs]
+    rounds = [max(FEWEST, min(ROUNDS[1], int(seconds / cost))) for cost in costs]
+    times: list[list[float]] = [[] for _ in runs]
+    for turn in range(max(rounds, default=0)):
+        for run, most, durations in zip(runs, rounds, times, strict=True):
+            if turn < most:
+                durations.append(_block(run, 1))
+    return times
+
+
 def summary(durations: Sequence[float]) -> dict[str, float | int]:
     """Median and the 20th and 80th percentile, in seconds."""
     low, *_, high = quantiles(durations, n=5, method="inclusive")
@@ -84,6 +98,30 @@ def _block(run: Callable[[], Any], calls: int) -> float:
     _repeat(run, calls)
     synchronize()
     return time.perf_counter() - start
+
+
+class Stopwatch:
+    """Seconds of the parts of a call, each waited for; parts do not overlap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        synchronize()
+        start = time.perf_counter()
+        yield
+        synchronize()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, each call of it counted for the part ``name``."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return function(*args, **kwargs)
+
+        return call
 
 
 def synchronize() -> None:
