@@ -111,6 +111,15 @@ def test_watched_test_images_choose_nothing(ran, recipe, tmp_path):
     assert "best epoch on the test fold" not in (tmp_path / "blind" / "results.md").read_text()
 
 
+def test_the_last_epoch_is_not_the_chosen_one(ran, recipe, tmp_path):
+    """Where the worst epoch is chosen, the first one perhaps, the last one must be another and better."""
+    words = [f"--config={recipe}", "--trainer.max_epochs=12", "--mode=max"]
+    assert cross_validate(words, tmp_path, 2, 1, threads=1) == []
+    results = read_results(tmp_path)
+    assert all(result["epoch"] < 11 for result in results)
+    assert sum(result["last_accuracy"] for result in results) > sum(result["accuracy"] for result in results)
+
+
 def test_one_fold_is_a_sets_own_split(ran, recipe, small, tmp_path):
     test = small.save_pictures(tmp_path / "test")
     words = [f"--config={recipe}", "--data.test=zoomkern.data.ImageFolder", f"--data.test.init_args.root={test}"]

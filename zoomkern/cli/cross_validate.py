@@ -11,9 +11,7 @@ from zoomkern.cli.train import require_training
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options; all others go to the training runs, ``--config recipe.yaml`` first of all."""
     parser.add_argument("--output", type=Path, required=True, help="folder; a run that was killed goes on in it")
-    parser.add_argument(
-        "--folds", type=int, default=10, help="of a repetition (default 10); 1: a set's own split"
-    )
+    parser.add_argument("--folds", type=int, default=10, help="of a repetition (default 10); 1: a set's own split")
     parser.add_argument("--repetitions", type=int, default=1, help="times that the images are divided anew (default 1)")
     parser.add_argument("--processes", type=int, default=1, help="folds at the same time (default 1)")
     parser.add_argument("--threads", type=int, default=0, help="of each process (default: all, shared among them)")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoomkern import checks
+from zoomkern.training.curves import read_curves
 from zoomkern.training.files import alone, write_whole
 from zoomkern.training.processes import in_processes
 
@@ -119,15 +120,17 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
         if _result_path(folder, fold).exists():
             return
         run.fit(run.model, run.datamodule)
+        run.load(run.folder.last)
         last = run.look("test")
-        epoch = run.load_best()
+        epoch = run.load(run.folder.best)
         chosen = run.look("test")
+        watched = read_curves(run.folder.curves).get("watched_accuracy", {})
         result = {
             **fold._asdict(),
             "epoch": epoch,
             **{name: chosen[f"test_{name}"] for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
             "last_accuracy": last["test_accuracy"],
-            "optimistic_accuracy": _best_watched(run.folder.path),
+            "optimistic_accuracy": max(watched.values(), default=None),
             "seconds": time.monotonic() - began,
             "confusion": run.model.confusion.compute().tolist(),
             "probabilities": run.probabilities(),
@@ -153,15 +156,6 @@ def _run(words: Sequence[str], folder: Path, fold: Fold, num_folds: int) -> Any:
     if num_folds > 1:
         own |= {"data.num_folds": num_folds, "data.fold": fold.fold}
     return Run([*words, *(f"--{name}={value}" for name, value in own.items())], command=False)
-
-
-def _best_watched(folder: Path) -> float | None:
-    """The best of the curve ``watched_accuracy``; None where test images were not watched."""
-    values = []
-    for path in (folder / "curves").glob("version_*/metrics.csv"):
-        with open(path, newline="") as file:
-            values += [float(row["watched_accuracy"]) for row in csv.DictReader(file) if row.get("watched_accuracy")]
-    return max(values, default=None)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from zoomkern.functional import gather_patches
@@ -92,3 +95,36 @@ def _pixels(image: Tensor, offsets: Tensor, size: tuple[int, int], step: int) ->
     """``[N, C, h, w]`` of an image, uint8 as numbers between 0 and 1."""
     count = image.shape[0]
     return gather_patches([image], offsets[None], size, step=step, mean=[0.0] * count, std=[1.0] * count)[0]
+
+
+class Pictures(Callback):
+    """Writes a picture of every predicted image, as :func:`save_look` draws it.
+
+    Args:
+        folder: where they go, named after the images.
+        most: images to draw, the first ones.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.folder = folder
+        self.most = most
+
+    def on_predict_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Batch, *_: Any) -> None:
+        """Draw the images of a batch."""
+        images = trainer.datamodule.sets["test"].images
+        outputs, batch = move_data_to_device((outputs, batch), "cpu")
+        for row, index in enumerate(outputs.index.tolist()):
+            if index not in trainer.datamodule.indices["test"][: self.most]:
+                continue
+            probability = outputs.probability[row]
+            predicted = int(probability.argmax())
+            title = f"true: {images.classes[batch.classes[row]]}    predicted: {images.classes[predicted]}"
+            path = self.folder / f"{file_name(images.names[index])}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            subtitle = f"{images.names[index]}, probability {100 * float(probability[predicted]):.0f} %"
+            save_look(path, batch, row, outputs.output, task.model, title, subtitle)
+
+
+def file_name(name: str) -> str:
+    """An image's name as that of a file: what leads elsewhere, or has a meaning to a shell, becomes a hyphen."""
+    return re.sub(r"[^\w.+=-]", "-", name).lstrip(".-")[-150:] or "image"

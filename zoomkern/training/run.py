@@ -15,8 +15,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
+from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
 from zoomkern.training.files import alone, write_whole
+from zoomkern.training.pictures import Pictures
 from zoomkern.training.predictions import Predictions, write_confusion, write_predictions
 from zoomkern.training.task import ClassificationTask
 from zoomkern.training.weights import SUFFIX, load_weights, require_same, save_weights
@@ -62,6 +64,8 @@ class RunFolder:
         self.weights = self.path / f"weights{SUFFIX}"
         self.confusion = self.path / "confusion.csv"
         self.predictions = self.path / "predictions.csv"
+        self.pictures = self.path / "pictures"
+        self.curves = self.path / "curves"
 
 
 class Run(LightningCLI):
@@ -119,6 +123,7 @@ class Run(LightningCLI):
         parser.add_argument("--monitor", type=str, default="val_loss", help="the figure that chooses the best epoch")
         parser.add_argument("--mode", type=str, default="min", help="whether the 'min' or the 'max' of it is best")
         parser.add_argument("--patience", type=int, default=0, help="stop after so many epochs without gain; 0: never")
+        parser.add_argument("--pictures", type=int, default=20, help="images that a prediction draws, at most")
         parser.add_argument("--weights", type=str, default="", help="file to look with; default: the folder's own")
 
     @property
@@ -167,15 +172,15 @@ class Run(LightningCLI):
                 write_whole(folder.config, parser.dump(config, skip_none=False))
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
             if first:
-                if folder.best.exists():  # there is none without validation
-                    self.load_best()
+                best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation
                 save_weights(folder.weights, model.model)
+                draw_curves(folder.path / "curves.png", folder.curves, best)
 
-    def load_best(self) -> int:
-        """Put the weights of the best epoch into the model, and say which epoch it was."""
-        checkpoint = load_checkpoint(self.folder.best)
-        self.model.load_state_dict(checkpoint["state_dict"])
-        return int(checkpoint["epoch"])
+    def load(self, checkpoint: Path) -> int:
+        """Put a checkpoint's weights into the model, and say which epoch they are of."""
+        state = load_checkpoint(checkpoint)
+        self.model.load_state_dict(state["state_dict"])
+        return int(state["epoch"])
 
     def look(self, command: str = "test") -> dict[str, float]:
         """Figures of the network as it is: of "validate" or "test"."""
@@ -206,7 +211,9 @@ class Run(LightningCLI):
         return figures
 
     def predict(self, model: ClassificationTask, **options: Any) -> None:
-        """Write ``predictions.csv``: class probabilities of the test images, and where the network looked."""
+        """Write ``predictions.csv``, class probabilities of the test images, and ``pictures`` of where it looked."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.append(Pictures(self.folder.pictures, self._get(self.config, "pictures")))
         self._trained("predict", model, {**options, "return_predictions": False})
         if self.trainer.is_global_zero:
             write_predictions(self.folder.predictions, self.datamodule.sets["test"].images, self.predictions.rows)
