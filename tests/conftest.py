@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,21 @@ def backend(request: pytest.FixtureRequest) -> str:
     if not on:
         pytest.skip(reason)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The folder of a real data set, by its name; where there is none the test is skipped."""
+
+    def folder(name: str) -> Path:
+        root = os.environ.get("ZOOMKERN_DATA")
+        if not root:
+            pytest.skip("ZOOMKERN_DATA is not set; it names the folder of the real data sets")
+        if not (Path(root) / name).is_dir():
+            pytest.skip(f"ZOOMKERN_DATA has no folder {name}")
+        return Path(root) / name
+
+    return folder
 
 
 @pytest.fixture

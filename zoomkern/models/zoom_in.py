@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from zoomkern import checks
 from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
 from zoomkern.functional.seeds import derived_seed, image_seeds
-from zoomkern.images.resolve import resolve_images
 from zoomkern.models.network import Network
+from zoomkern.models.scales import TwoScales, offsets_of, two_scales
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
 from zoomkern.reference.expectation import GRADIENTS
-from zoomkern.reference.offsets import ALIGNMENTS, axis_offsets
+from zoomkern.reference.offsets import ALIGNMENTS
 from zoomkern.reference.sampling import ESTIMATORS
-from zoomkern.typing import PADDED_OFFSET, TABLE_COLUMNS, ImageBatch, Sample, SampledPatches
+from zoomkern.typing import PADDED_OFFSET, ImageBatch, Sample, SampledPatches
 
 TILES = ("replacement", "gumbel", "threshold")
 SAMPLERS = ("gumbel", "threshold")
@@ -89,24 +89,6 @@ class Plan(NamedTuple):
     sampler: str
     estimator: str | None
     repetitions: int
-
-
-class Geometry(NamedTuple):
-    """Where the grid's tiles lie in a batch of images.
-
-    Args:
-        images: full-resolution images as an op takes them, and ``sizes``, int64 ``[B, 2]``, their pixels.
-        tile_images: the same images at the tiles' scale, and ``tile_sizes`` theirs.
-        sizes: see ``images``.
-        tile_sizes: see ``tile_images``.
-        grid: ``(Gh, Gw)``.
-    """
-
-    images: Any
-    tile_images: Any
-    sizes: Tensor
-    tile_sizes: Tensor
-    grid: tuple[int, int]
 
 
 class ZoomIn(Network):
@@ -325,7 +307,7 @@ class ZoomIn(Network):
         """
         checks.integer("chunk", chunk, 1)
         logits = self._first_logits(view, complement)
-        where = self._geometry(images, tile_view, logits)
+        where = two_scales(images, tile_view, logits, self.tile_scale)
         alpha = _softmax(logits.flatten(1))  # [B, L]
         cells = torch.arange(alpha.shape[1], device=alpha.device).expand_as(alpha)
         shares, bags, inner = [], [], []
@@ -368,7 +350,7 @@ class ZoomIn(Network):
         self, images: Any, view: Tensor, tile_view: Any, seed: int | Tensor | None, plan: Plan, complement: bool
     ) -> ZoomInOutput:
         logits = self._first_logits(view, complement)  # [B, Gh, Gw]
-        where = self._geometry(images, tile_view, logits)
+        where = two_scales(images, tile_view, logits, self.tile_scale)
         seeds = _repeated(image_seeds(seed, logits.shape[0], logits.device), plan.repetitions)  # [B, R]
         outer, counts = self._draw_tiles(logits, seeds, plan)  # [B, T]
         views, places, start = self._read_tiles(where, outer.index)
@@ -445,33 +427,22 @@ class ZoomIn(Network):
         index, log_prob, weight = (part.reshape(shape) for part in drawn)
         return Sample(index, log_prob, weight / plan.repetitions), counts.reshape(shape)
 
-    def _geometry(self, images: Any, tile_view: Any, logits: Tensor) -> Geometry:
-        full, small = resolve_images(images), resolve_images(tile_view)
-        for name, given in (("images", full), ("tile_view", small)):
-            count = given.table.shape[0] if isinstance(given, ImageBatch) else len(given)
-            if count != logits.shape[0]:
-                raise ValueError(f"{name} must be one for each of the {logits.shape[0]} of view; got {count}.")
-        if not torch.compiler.is_compiling():
-            _check_scale(full, small, self.tile_scale)
-        sizes, tile_sizes = (_pixels(given, logits.device) for given in (full, small))
-        return Geometry(full, small, sizes, tile_sizes, (logits.shape[1], logits.shape[2]))
-
-    def _read_tiles(self, where: Geometry, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _read_tiles(self, where: TwoScales, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Views ``[B, T, C, h, w]``, their offsets at the tiles' scale and at full resolution, ``[B, T, 2]`` each."""
         cell = index.clamp(min=0)
-        places = _cell_offsets(cell, where.grid, where.tile_sizes[:, None].unbind(-1), self.view_size, self.align)
+        places = offsets_of(cell, where.grid, where.tile_sizes[:, None].unbind(-1), self.view_size, self.align)
         start = torch.div(places * where.sizes[:, None], where.tile_sizes[:, None], rounding_mode="floor")
         places = torch.where((index < 0)[..., None], PADDED_OFFSET, places)
         reading = {name: value for name, value in self.reading.items() if name in READING}
         return gather_patches(where.tile_images, places, self.view_size, **reading), places, start
 
     def _read_subtiles(
-        self, where: Geometry, item: Tensor, corner: Tensor, grid: tuple[int, int]
+        self, where: TwoScales, item: Tensor, corner: Tensor, grid: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """Sub-tiles ``item [B, N]`` of tiles that start at ``corner [B, N, 2]``: patches and their offsets."""
         step = self.reading.get("step", 1)
         extent = (step * self.patch_size[0], step * self.patch_size[1])
-        inside = _cell_offsets(item, grid, self.tile_size, extent, self.align)
+        inside = offsets_of(item, grid, self.tile_size, extent, self.align)
         offsets = torch.where((item < 0)[..., None], PADDED_OFFSET, corner + inside)
         return gather_patches(where.images, offsets, self.patch_size, **self.reading), offsets
 
@@ -517,41 +488,3 @@ def _drawn_first(index: Tensor, width: int) -> Tensor:
     if index.shape[1] <= width:
         return torch.arange(index.shape[1], device=index.device).expand_as(index)
     return (index < 0).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-
-
-def _cell_offsets(index: Tensor, grid: tuple[int, int], pixels: Any, extent: tuple[int, int], align: str) -> Tensor:
-    """As :func:`zoomkern.cell_offsets`, which looks at its arguments' values and so waits for a GPU."""
-    columns = max(grid[1], 1)
-    y = axis_offsets(index // columns, grid[0], pixels[0], extent[0], align)
-    x = axis_offsets(index % columns, grid[1], pixels[1], extent[1], align)
-    return torch.stack((y, x), -1)
-
-
-def _host_sizes(images: Any) -> list[tuple[int, int]]:
-    """``(height, width)`` of each image; a table keeps its sizes to its device."""
-    if isinstance(images, ImageBatch):
-        return []
-    return [(image.shape[-2], image.shape[-1]) for image in ([images] if isinstance(images, Tensor) else images)]
-
-
-def _pixels(images: Any, device: torch.device) -> Tensor:
-    """``[B, 2]`` int64 sizes of the images on ``device``, which nothing waits for."""
-    if isinstance(images, ImageBatch):
-        first = TABLE_COLUMNS.index("height")
-        return images.table[:, first : first + 2]
-    if isinstance(images, Tensor):
-        axes = [torch.full(images.shape[:1], size, dtype=torch.int64, device=device) for size in images.shape[2:]]
-        return torch.stack(axes, 1)
-    sizes = torch.tensor(_host_sizes(images), dtype=torch.int64).reshape(-1, 2)
-    return sizes.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else sizes
-
-
-def _check_scale(images: Any, tile_view: Any, scale: float) -> None:
-    """``tile_view`` must be ``scale`` times the images, up to 2 pixels or 5 %."""
-    for i, (full, small) in enumerate(zip(_host_sizes(images), _host_sizes(tile_view), strict=False)):
-        wanted = [scale * side for side in full]
-        if any(abs(side - want) > max(2.0, 0.05 * want) for side, want in zip(small, wanted, strict=True)):
-            raise ValueError(
-                f"tile_view must be the images at tile_scale = {scale}, {wanted[0]:.0f} x {wanted[1]:.0f} pixels for "
-                f"images[{i}]; got {small[0]} x {small[1]}. Pass another level of the pyramid."
-            )

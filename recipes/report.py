@@ -1,0 +1,55 @@
+"""Tables of ``recipes/README.md`` from the folds in ``recipes/results``: ``python -m recipes.report``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent
+BEGIN, END = "<!-- results: {} -->", "<!-- /results -->"
+COLUMNS = {
+    "accuracy": "epoch chosen on held-out training images",
+    "last_accuracy": "last epoch",
+    "optimistic_accuracy": "best epoch on the test images",
+    "auc": "AUC",
+}
+
+
+def table(folder: Path) -> str:
+    """A row for every run in a study's folder: mean and standard deviation over its folds, in percent."""
+    runs = {path.name: _folds(path) for path in sorted(folder.iterdir())}
+    shown = [name for name in COLUMNS if any(fold[name] is not None for folds in runs.values() for fold in folds)]
+    lines = [f"| run | folds | {' | '.join(COLUMNS[name] for name in shown)} |", f"|---|---|{'---|' * len(shown)}"]
+    for run, folds in runs.items():
+        cells = [_spread([100 * fold[name] for fold in folds if fold[name] is not None]) for name in shown]
+        lines.append(f"| {run} | {len(folds)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _folds(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(run.glob("folds/*.json"))]
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{deviation}"
+
+
+def filled(page: str) -> str:
+    """The page with every study's table between its marks."""
+    for folder in sorted(path for path in (ROOT / "results").iterdir() if path.is_dir()):
+        begin = BEGIN.format(folder.name)
+        if begin not in page:
+            raise ValueError(f"recipes/README.md has no line {begin!r} for recipes/results/{folder.name}")
+        head, rest = page.split(begin, 1)
+        page = f"{head}{begin}\n{table(folder)}\n{END}{rest.split(END, 1)[1]}"
+    return page
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(filled(path.read_text()))

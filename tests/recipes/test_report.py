@@ -1,0 +1,73 @@
+"""The page of recipes agrees with the results beside it, and what recipes name exists."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def script(name):
+    path = RECIPES / f"{name}.py"
+    if not path.is_file():
+        pytest.skip("the recipes are not here")
+    spec = importlib.util.spec_from_file_location(f"recipes_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_shows_the_results():
+    page = (RECIPES / "README.md").read_text()
+    assert script("report").filled(page) == page, "run python -m recipes.report"
+
+
+def test_a_study_that_the_page_does_not_name_is_an_error(tmp_path, monkeypatch):
+    report = script("report")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    (tmp_path / "results" / "new").mkdir(parents=True)
+    with pytest.raises(ValueError, match="has no line '<!-- results: new -->'"):
+        report.filled("# Recipes\n")
+
+
+def test_means_and_deviations_by_hand(tmp_path):
+    report = script("report")
+    fold = '{"accuracy": %s, "last_accuracy": 0.5, "optimistic_accuracy": null, "auc": 1.0}'
+    for number, accuracy in enumerate((0.8, 0.9, 1.0)):
+        path = tmp_path / "one" / "folds" / f"repetition-00-fold-{number:02d}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(fold % accuracy)
+    lines = report.table(tmp_path).splitlines()
+    assert "best epoch on the test images" not in lines[0]
+    assert lines[2] == "| one | 3 | 90.0 ± 10.0 | 50.0 ± 0.0 | 100.0 ± 0.0 |"
+
+
+def test_patches_that_hold_an_object():
+    found = script("found")
+    objects = torch.tensor([[10.0, 20.0, 10.0, 20.0], [40.0, 0.0, 50.0, 4.0]])  # centres (y, x) = (20, 10), (2, 45)
+    places = torch.tensor([[20, 10], [11, 1], [10, 1], [-5, 40], [0, 46]])
+    assert found.holds(places, (10, 10), objects).tolist() == [True, True, False, True, False]
+
+
+def test_even_patches_tile_the_image():
+    found = script("found")
+    corners = found.evenly((20, 30), (8, 6))
+    assert len(corners) == 4 * 6
+    centres = corners + torch.tensor([4.0, 3.0])
+    assert centres.min(0).values.tolist() == [2.5, 2.5]
+    assert centres.max(0).values.tolist() == [17.5, 27.5]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_makes_its_network_and_data(path, real_data, monkeypatch, tmp_path):
+    from zoomkern.training.run import Run
+
+    real_data("colon")
+    monkeypatch.setattr(sys, "argv", ["zoomkern"])
+    run = Run([f"--config={path}", f"--folder={tmp_path}"], command=False)
+    assert run.model.metrics["val"]["accuracy"].num_classes == len(run.datamodule.classes)
+    assert min(map(len, run.datamodule.indices.values())) > 0
