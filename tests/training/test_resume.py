@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 EPOCHS, STEPS = 4, 3  # nine training images in batches of four
 
@@ -26,10 +26,11 @@ class StopAt(L.Callback):
             raise Interrupted
 
 
-def run(small, folder, stop=None, resume=None, every=1):
+def run(small, folder, stop=None, resume=None, every=1, averaged=False):
     task, data = small.parts()
+    average = [EMAWeightAveraging(decay=0.9)] if averaged else []
     last = ModelCheckpoint(folder, "last", every_n_train_steps=every, enable_version_counter=False)
-    fit = small.trainer(folder, EPOCHS, callbacks=[last, *([stop] if stop else [])], enable_checkpointing=True)
+    fit = small.trainer(folder, EPOCHS, callbacks=[*average, last, *([stop] if stop else [])], enable_checkpointing=True)
     try:
         fit.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     except Interrupted:
@@ -64,3 +65,17 @@ def test_a_resumed_run_is_the_whole_run(small, whole, tmp_path, step, every, whe
     for index, moments in whole[1]["state"].items():
         for name, value in moments.items():
             assert torch.equal(value, optimizer["state"][index][name])
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize(("step", "every"), [(4, 1), (5, 2), (6, 1), (9, 1)])
+def test_averaged_weights_are_resumed_too(small, tmp_path, step, every):
+    state, optimizer, _ = run(small, tmp_path / "whole", averaged=True)
+    plain, *_ = run(small, tmp_path / "plain")
+    assert any(not torch.equal(value, plain[name]) for name, value in state.items())
+    folder = tmp_path / "cut"
+    assert run(small, folder, StopAt(step, "on_train_batch_start"), every=every, averaged=True) is None
+    resumed, other, steps = run(small, folder, resume=str(folder / "last.ckpt"), every=every, averaged=True)
+    assert steps == EPOCHS * STEPS
+    for name, value in state.items():
+        assert torch.equal(value, resumed[name]), name
