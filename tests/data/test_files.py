@@ -105,9 +105,16 @@ def test_a_path_must_stay_inside_its_folder(tmp_path, save_picture):
         require_inside(root, root / ".." / "other.png", "line 1", follow_links=True)
 
 
+def test_a_folder_may_be_named_by_a_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("THE_SLIDES", str(tmp_path))
+    assert require_folder("$THE_SLIDES", "slides") == tmp_path
+
+
 def test_a_folder_must_be_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing.* should hold slides"):
         require_folder(tmp_path / "missing", "slides")
+    with pytest.raises(FileNotFoundError, match="Set NO_SUCH_VARIABLE, which is not set"):
+        require_folder("$NO_SUCH_VARIABLE/slides", "slides")
     with pytest.raises(TypeError, match="root must be a path; got int"):
         require_folder(3, "slides")
 

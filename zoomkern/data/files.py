@@ -105,7 +105,9 @@ def require_folder(path: str | os.PathLike[str], holds: str) -> Path:
     except TypeError:
         raise TypeError(f"root must be a path; got {type(path).__name__}. Pass a str or pathlib.Path.") from None
     if not folder.is_dir():
-        raise FileNotFoundError(f"{str(folder)!r} is no folder; it should hold {holds}. Check root.")
+        unset = [part[1:] for part in folder.parts if part.startswith("$")]
+        cure = f"Set {unset[0]}, which is not set" if unset else "Check root"
+        raise FileNotFoundError(f"{str(folder)!r} is no folder; it should hold {holds}. {cure}.")
     return folder
 
 
