@@ -30,7 +30,8 @@ def run(small, folder, stop=None, resume=None, every=1, averaged=False):
     task, data = small.parts()
     average = [EMAWeightAveraging(decay=0.9)] if averaged else []
     last = ModelCheckpoint(folder, "last", every_n_train_steps=every, enable_version_counter=False)
-    fit = small.trainer(folder, EPOCHS, callbacks=[*average, last, *([stop] if stop else [])], enable_checkpointing=True)
+    callbacks = [*average, last, *([stop] if stop else [])]
+    fit = small.trainer(folder, EPOCHS, callbacks=callbacks, enable_checkpointing=True)
     try:
         fit.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     except Interrupted:
