@@ -135,7 +135,7 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
             "confusion": run.model.confusion.compute().tolist(),
             "probabilities": run.probabilities(),
         }
-        write_whole(_result_path(folder, fold), json.dumps(result, indent=1))
+        write_whole(_result_path(folder, fold), json.dumps(result))
 
 
 def _run(words: Sequence[str], folder: Path, fold: Fold, num_folds: int) -> Any:

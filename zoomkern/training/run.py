@@ -188,10 +188,11 @@ class Run(LightningCLI):
         return dict(figures)
 
     def probabilities(self) -> dict[str, list[float]]:
-        """Class probabilities of every test image, by its name."""
+        """Class probabilities of every test image by its name, to six digits."""
         self.trainer.predict(self.model, datamodule=self.datamodule, return_predictions=False)
         names = self.datamodule.sets["test"].images.names
-        return {names[place]: row.probability for place, row in sorted(self.predictions.rows.items())}
+        rows = sorted(self.predictions.rows.items())
+        return {names[place]: [round(value, 6) for value in row.probability] for place, row in rows}
 
     def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
         weights = self._get(self.config, "weights")
