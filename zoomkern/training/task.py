@@ -73,7 +73,8 @@ class ClassificationTask(L.LightningModule):
         contrast_from: first epoch with it, counted from 0.
         negative: class of images without an object; None where every class has one.
         supervision: what a nat between the attentions and annotated objects is worth, see
-            :func:`~zoomkern.training.annotations.annotation_loss`; 0 leaves annotations unused.
+            :func:`~zoomkern.training.annotations.annotation_loss`; 0 leaves annotations unused. Its mean alone runs
+            over each process's own images.
         score_scale: factor on the classifier's first weights. Features of unit length need one above 1 for confident
             scores.
         class_weights: weight of every class in the cross-entropy; None for 1.
