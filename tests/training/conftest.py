@@ -31,3 +31,15 @@ def small() -> ModuleType:
 def small_module() -> ModuleType:
     """The same, for fixtures that outlive a test."""
     return _SMALL
+
+
+@pytest.fixture(scope="module")
+def pictures(small_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures, a folder in it for each class."""
+    return small_module.save_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def recipe(small_module: ModuleType, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for them."""
+    return small_module.save_recipe(tmp_path_factory.mktemp("recipe") / "recipe.yaml", pictures)

@@ -22,16 +22,6 @@ from zoomkern.training.files import alone
 FOLDS = [Fold(r, k) for r in (0, 1) for k in (0, 1)]
 
 
-@pytest.fixture(scope="module")
-def pictures(small_module, tmp_path_factory):
-    return small_module.save_pictures(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def recipe(small_module, pictures, tmp_path_factory):
-    return small_module.save_recipe(tmp_path_factory.mktemp("recipe") / "recipe.yaml", pictures)
-
-
 @pytest.fixture
 def ran(monkeypatch):
     """Folds that ran. They run in this process: what others add is tested with them, and by the slow tests."""

@@ -16,16 +16,6 @@ from zoomkern.cli.main import main
 from zoomkern.training.checkpoints import load_checkpoint
 
 
-@pytest.fixture(scope="module")
-def pictures(small_module, tmp_path_factory):
-    return small_module.save_pictures(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def recipe(small_module, pictures, tmp_path_factory):
-    return small_module.save_recipe(tmp_path_factory.mktemp("recipe") / "recipe.yaml", pictures)
-
-
 @pytest.fixture(autouse=True)
 def _no_words_of_the_process(monkeypatch):
     """Lightning compares its words with those of the process."""

@@ -116,7 +116,7 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
     torch.set_num_threads(threads)
     began = time.monotonic()
     run = _run(words, folder, fold, num_folds)
-    with alone(folder / "work" / f".{fold.name}.lock", wait=True):  # the rest of one that was killed, perhaps
+    with alone(folder / "training" / f".{fold.name}.lock", wait=True):  # the rest of one that was killed, perhaps
         if _result_path(folder, fold).exists():
             return
         run.fit(run.model, run.datamodule)
@@ -146,7 +146,7 @@ def _run(words: Sequence[str], folder: Path, fold: Fold, num_folds: int) -> Any:
     silence()
     seed = mixed(0, *fold) % 2**31
     own: dict[str, object] = {
-        "folder": folder / "work" / fold.name,
+        "folder": folder / "training" / fold.name,
         "resume": "true",
         "seed_everything": seed,
         "data.division": fold.repetition,
