@@ -150,16 +150,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (float, numbers.Real)) and not isinstance(value, bool)
 
 
-def conversion(channels: int, divisor: float | None, scale: Any, shift: Any, mean: Any, std: Any, fill: Any) -> Tensor:
-    """``[3, C]`` float64: scale, shift and fill of ``out = pixel * scale + shift``.
+#: Scale, shift and fill of every channel.
+Rows = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+
+
+def conversion(channels: int, divisor: float | None, scale: Any, shift: Any, mean: Any, std: Any, fill: Any) -> Rows:
+    """Scale, shift and fill of ``out = pixel * scale + shift``.
 
     ``mean`` and ``std`` stand for ``scale = 1 / (divisor std)`` and ``shift = -mean / std``, where the divisor brings
     integer pixels into [0, 1].
     """
     if mean is None and std is None:
-        rows = [1.0 if scale is None else scale, 0.0 if shift is None else shift, fill]
-        names = ("scale", "shift", "fill")
-        return _constants([channel_values(n, r, channels) for n, r in zip(names, rows, strict=True)])
+        scales = channel_values("scale", 1.0 if scale is None else scale, channels)
+        shifts = channel_values("shift", 0.0 if shift is None else shift, channels)
+        return scales, shifts, channel_values("fill", fill, channels)
     if scale is not None or shift is not None:
         raise ValueError("mean and std replace scale and shift; got both. Pass one pair.")
     if divisor is None:
@@ -172,8 +176,4 @@ def conversion(channels: int, divisor: float | None, scale: Any, shift: Any, mea
     shifts = tuple(-m / s for m, s in zip(means, stds, strict=True))
     if not all(abs(v) <= LARGEST for v in (*scales, *shifts)):
         raise ValueError(f"std must not be so small that 1 / std or mean / std overflows; got {stds}.")
-    return _constants([scales, shifts, channel_values("fill", fill, channels)])
-
-
-def _constants(rows: list[tuple[float, ...]]) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64, device="cpu")
+    return scales, shifts, channel_values("fill", fill, channels)

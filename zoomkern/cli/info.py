@@ -70,11 +70,12 @@ def processor() -> Iterator[tuple[str, str]]:
 
 
 def pages() -> dict[str, str]:
-    """The limits on page-locked memory, as the operating system states them."""
+    """When memory is page-locked, and the limits on it as the operating system states them."""
+    gpu = "at an image's first cuda_view" if torch.cuda.is_available() else "never: torch sees no CUDA device"
     host = host_module()
     if host is None:
-        return {"limits": "unknown: zoomkern._host is not built, so images live in plain memory"}
-    return {name.replace("_", " "): limit(value) for name, value in host.limits().items()}
+        return {"registered": gpu, "limits": "unknown: zoomkern._host is not built, so pages are those of mmap"}
+    return {"registered": gpu} | {name.replace("_", " "): limit(value) for name, value in host.limits().items()}
 
 
 def limit(value: object) -> str:

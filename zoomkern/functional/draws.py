@@ -229,7 +229,8 @@ def check_seed(
         raise ValueError("seed and generator exclude each other; got both. Pass one.")
     if not isinstance(seed, Tensor):
         value = checks.integer("seed", seed, seeding.LOWEST, (1 << 64) - 1)
-        return torch.tensor(value - (1 << 64) if value > seeding.HIGHEST else value, dtype=torch.int64, device=device)
+        signed = value - (1 << 64) if value > seeding.HIGHEST else value
+        return torch.full((), signed, dtype=torch.int64, device=device)  # a GPU fills it without a copy from the host
     checks.tensor("seed", seed, "an int or an int64 tensor")
     checks.dtype("seed", seed.dtype, (torch.int64,))
     checks.same_device("seed", seed, device)

@@ -108,10 +108,10 @@ def sample_patches(
     draw = check_draw(
         logits, num_samples, sampler, estimator, mask, temperature, on_short, max_samples, seed, generator
     )
-    resolved = resolve_images(images, level)
+    resolved = resolve_images(images, level, logits.device)
     _check_batch(resolved, logits.shape[0], logits.device, "logits")
     locations = _check_locations(locations, draw)
-    conversion = _conversion(resolved, scale, shift, mean, std, fill)
+    conversion = _conversion(resolved, logits.device, scale, shift, mean, std, fill)
     reading = _reading(resolved, patch_size, step, padding_mode, dtype, memory_format)
     leading = (logits.shape[0], draw.num_samples, conversion.shape[1])
     _check_result(out, leading, reading, resolved, logits.device, "logits")
@@ -180,9 +180,9 @@ def gather_patches(
     checks.dtype("offsets", offsets.dtype, (torch.int64,))
     if offsets.ndim != 3 or offsets.shape[2] != 2:
         raise ValueError(f"offsets must be [B, N, 2], a (y, x) per patch; got {list(offsets.shape)}.")
-    resolved = resolve_images(images, level)
+    resolved = resolve_images(images, level, offsets.device)
     _check_batch(resolved, offsets.shape[0], offsets.device, "offsets")
-    conversion = _conversion(resolved, scale, shift, mean, std, fill)
+    conversion = _conversion(resolved, offsets.device, scale, shift, mean, std, fill)
     reading = _reading(resolved, patch_size, step, padding_mode, dtype, memory_format)
     _check_result(out, (*offsets.shape[:2], conversion.shape[1]), reading, resolved, offsets.device, "offsets")
     chosen = choose(backend, offsets.device)
@@ -245,7 +245,11 @@ def _check_batch(images: Tensor | Sequence[Tensor] | ImageBatch, batch: int, dev
         return checks.same_device("images", images.table, device, name)
     for image in [images] if isinstance(images, Tensor) else images:
         if image.device != device:
-            raise ValueError(f"images must be on {device}, like {name}; got {image.device}. Move {name} or the images.")
+            pinned = device.type == "cuda" and image.device.type == "cpu"
+            cure = "Make them PinnedImage, which a GPU reads where they are, or move" if pinned else "Move"
+            raise ValueError(
+                f"images must be on {device}, like {name}; got {image.device}. {cure} {name} or the images."
+            )
 
 
 def _check_locations(locations: Tensor | None, draw: Draw) -> Tensor | None:
@@ -274,10 +278,21 @@ def _channels(images: Tensor | Sequence[Tensor] | ImageBatch) -> tuple[int, set[
     return (members[0].shape[0] if members else 1), {image.dtype for image in members}
 
 
-def _conversion(images: Any, scale: Any, shift: Any, mean: Any, std: Any, fill: Any) -> Tensor:
+def _conversion(images: Any, device: torch.device, scale: Any, shift: Any, mean: Any, std: Any, fill: Any) -> Tensor:
     channels, kinds = _channels(images)
     divisor = DIVISORS.get(next(iter(kinds)), 1.0) if len(kinds) == 1 else None if kinds else 1.0
-    return checks.conversion(channels, divisor, scale, shift, mean, std, fill)
+    return _constants(checks.conversion(channels, divisor, scale, shift, mean, std, fill), device)
+
+
+def _constants(rows: checks.Rows, device: torch.device) -> Tensor:
+    """``[3, C]`` float64: in host memory, from where it goes to kernels with their arguments.
+
+    A graph compiled for a GPU must hold no tensor of the host, so that CUDA graphs can replay it.
+    """
+    if torch.compiler.is_compiling() and device.type != "cpu":
+        filled = [[torch.full((), value, dtype=torch.float64, device=device) for value in row] for row in rows]
+        return torch.stack([torch.stack(row) for row in filled])
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
 
 def _extent(patch_size: int | tuple[int, int], step: int) -> tuple[tuple[int, int], int]:

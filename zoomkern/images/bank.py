@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoomkern import checks
-from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.typing import TABLE_COLUMNS, ImageBatch, dtype_code
 
 _SIZE_COLUMNS = slice(TABLE_COLUMNS.index("height"), TABLE_COLUMNS.index("width") + 1)
@@ -23,9 +23,11 @@ class ImageBank:
 
     Args:
         images: ``[C, H, W]`` tensors or :class:`PinnedImage` of one ``C`` on one device; kept, not copied.
+        device: Where the bank is read; None for the first image's, which of a PinnedImage is the host. On a CUDA device
+            a PinnedImage gives its view there.
 
     Attributes:
-        images: The tensors.
+        images: The tensors, of a PinnedImage those that ``device`` sees.
         table: ``[n, 8]`` int64 on the images' device, a row per image in the order of
             :data:`zoomkern.typing.TABLE_COLUMNS`; strides count elements.
 
@@ -35,6 +37,7 @@ class ImageBank:
     Raises:
         TypeError: An image is neither a tensor nor a PinnedImage, or of a type that images do not have.
         ValueError: An image has other dimensions, channels or another device than the first, or requires a gradient.
+        RuntimeError: A PinnedImage has no view on ``device``.
 
     Example:
         >>> bank = ImageBank([torch.zeros(3, 8, 9), torch.zeros(3, 5, 5, dtype=torch.uint8)])
@@ -42,14 +45,20 @@ class ImageBank:
         ([[8, 9], [5, 5]], [1, 1])
     """
 
-    def __init__(self, images: Sequence[Tensor | PinnedImage]) -> None:
+    def __init__(self, images: Sequence[Tensor | PinnedImage], device: torch.device | str | None = None) -> None:
         if isinstance(images, (Tensor, PinnedImage)) or not isinstance(images, Sequence):
             raise TypeError(f"images must be a list of images; got {type(images).__name__}. Wrap it in a list.")
         if not images:
             raise ValueError("images must hold at least one image; got an empty list. Add a [C, H, W] tensor.")
         self._members = tuple(images)
-        self.images = tuple(_member(image, f"images[{i}]") for i, image in enumerate(images))
+        self._device = None if device is None else torch.device(device)
+        self.images = self._seen()
         first = self.images[0]
+        if self._device is not None and not _is_on(first, self._device):
+            raise ValueError(
+                f"images[0] must be on {self._device} as the bank; got {first.device}. Make it a PinnedImage, which a "
+                f"GPU reads where it is, or move it with .to({str(self._device)!r})."
+            )
         for i, image in enumerate(self.images):
             if image.shape[0] != first.shape[0] or image.device != first.device:
                 raise ValueError(
@@ -57,6 +66,10 @@ class ImageBank:
                     f"got {image.shape[0]} on {image.device}. Make the images equal in both."
                 )
         self.table = self._describe()
+
+    def _seen(self) -> tuple[Tensor, ...]:
+        """The members as the bank's device sees them now."""
+        return tuple(_member(image, self._device, f"images[{i}]") for i, image in enumerate(self._members))
 
     def _describe(self) -> Tensor:
         rows = [descriptor(image, f"images[{i}]") for i, image in enumerate(self.images)]
@@ -89,8 +102,8 @@ class ImageBank:
         index = self._as_index(ids)
         return ImageBatch(self.table.index_select(0, index), index, self.images)
 
-    def __reduce__(self) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage]]]:
-        return ImageBank, (list(self._members),)  # a copy's images lie elsewhere
+    def __reduce__(self) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage], torch.device | None]]:
+        return ImageBank, (list(self._members), self._device)  # a copy's images lie elsewhere
 
     def __repr__(self) -> str:
         nbytes = sum(image.nbytes for image in self.images)
@@ -123,13 +136,14 @@ class ImageBank:
         return list(listed)
 
 
-def _send(bank: ImageBank) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage]]]:
+def _send(bank: ImageBank) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage], torch.device | None]]:
     """Sends a bank to another process: torch moves the images to shared memory here, and the table follows them."""
     for member in bank._members:
         if isinstance(member, Tensor) and member.device.type == "cpu":
             member.share_memory_()
         elif isinstance(member, PinnedImage):
             member._share()
+    bank.images = bank._seen()
     with torch.inference_mode(bank.table.is_inference()):
         bank.table.copy_(bank._describe())
     return bank.__reduce__()
@@ -143,8 +157,12 @@ def descriptor(image: Tensor, name: str) -> tuple[int, ...]:
     return (image.data_ptr(), *image.shape, *image.stride(), dtype_code(image.dtype, name))
 
 
-def _member(image: Tensor | PinnedImage, name: str) -> Tensor:
-    tensor = image.tensor if isinstance(image, PinnedImage) else image
+def _is_on(image: Tensor, device: torch.device) -> bool:
+    return image.device.type == device.type and device.index in (None, image.device.index)
+
+
+def _member(image: Tensor | PinnedImage, device: torch.device | None, name: str) -> Tensor:
+    tensor = pixels_on(image, device)
     if not isinstance(tensor, Tensor):
         raise TypeError(
             f"{name} must be a [C, H, W] tensor or a PinnedImage; got {type(image).__name__}. "

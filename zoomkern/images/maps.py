@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
-def view_of_memmap(array: np.memmap[Any, Any], layout: str) -> Tensor:
-    """A ``[C, H, W]`` tensor over a caller's memory map, advised MADV_RANDOM.
+def view_of_memmap(array: np.memmap[Any, Any], layout: str) -> tuple[Tensor, mmap.mmap]:
+    """A ``[C, H, W]`` tensor over a caller's memory map, advised MADV_RANDOM, and the map itself.
 
     Raises:
         TypeError: The elements are of a type or byte order that no image has.
@@ -50,13 +50,13 @@ def view_of_memmap(array: np.memmap[Any, Any], layout: str) -> Tensor:
     _check_length(_file_size(mapping), end, array.shape, array.dtype, str(array.filename))
     view = _view(planes)
     _advise_random(mapping, array)
-    return view
+    return view, mapping
 
 
 def view_of_file(
     path: Path, shape: tuple[int, ...] | None, dtype: DTypeLike | None, layout: str, offset: int
-) -> Tensor:
-    """A ``[C, H, W]`` tensor over a file of raw pixels or an ``.npy`` file, advised MADV_RANDOM.
+) -> tuple[Tensor, mmap.mmap]:
+    """A ``[C, H, W]`` tensor over a file of raw pixels or an ``.npy`` file, advised MADV_RANDOM, and the map itself.
 
     The map is copy-on-write: what is written to the tensor never reaches the file.
 
@@ -94,7 +94,7 @@ def view_of_file(
     array = array.reshape(shape, order="F" if order == "F" else "C")
     view = _view(as_planes(array, layout))
     _advise_random(mapping, array)
-    return view
+    return view, mapping
 
 
 def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], str, int]:

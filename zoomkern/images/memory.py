@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING
+import mmap
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -26,23 +28,38 @@ def host_module() -> ModuleType | None:
         return None
 
 
-def allocate(nbytes: int) -> Tensor:
-    """CPU memory as a flat uint8 tensor, not initialised; pages of exact size where ``zoomkern._host`` is built.
+class Memory(NamedTuple):
+    """What an image's pixels lie in.
+
+    Attributes:
+        owner: What keeps the bytes, weakly: it goes when torch moves the tensor over them to shared memory. None for
+            memory that is shared already and moves no more.
+        mapped: Whether the bytes are a file's.
+        writable: Whether the operating system lets this process write to them.
+    """
+
+    owner: weakref.ref[Any] | None = None
+    mapped: bool = False
+    writable: bool = True
+
+
+def allocate(nbytes: int) -> Any:
+    """A buffer of whole pages that nothing else lies in; resident from the start where ``zoomkern._host`` is built.
 
     Raises:
         MemoryError: The memory is not there.
     """
     host = host_module()
     if host is not None:
-        return torch.frombuffer(host.Pages(nbytes), dtype=torch.uint8)
+        return host.Pages(nbytes)
     try:
-        return torch.empty(nbytes, dtype=torch.uint8)
-    except RuntimeError as error:
+        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
         raise MemoryError(f"nbytes must fit in memory; got {nbytes}: {error}") from error
 
 
-def allocate_image(shape: tuple[int, int, int], dtype: torch.dtype, interleaved: bool) -> Tensor:
-    """A ``[C, H, W]`` image, not initialised, whose rows are padded to :data:`PITCH_BYTES`.
+def allocate_image(shape: tuple[int, int, int], dtype: torch.dtype, interleaved: bool) -> tuple[Tensor, Memory]:
+    """A ``[C, H, W]`` image, all zero, whose rows are padded to :data:`PITCH_BYTES`.
 
     Args:
         shape: ``(C, H, W)``, all positive.
@@ -58,7 +75,8 @@ def allocate_image(shape: tuple[int, int, int], dtype: torch.dtype, interleaved:
     pitch = row_bytes // dtype.itemsize
     planes = 1 if interleaved else channels
     strides = (1, pitch, channels) if interleaved else (height * pitch, pitch, 1)
-    return allocate(planes * height * row_bytes).view(dtype).as_strided(shape, strides)
+    pages = allocate(planes * height * row_bytes)
+    return torch.frombuffer(pages, dtype=dtype).as_strided(shape, strides), Memory(weakref.ref(pages))
 
 
 def is_interleaved(image: Tensor) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import sys
+import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,29 +18,39 @@ from zoomkern import checks
 from zoomkern.images.arrays import as_planes, copy_rows, torch_dtype
 from zoomkern.images.decode import decode_into, open_picture, pixel_format
 from zoomkern.images.maps import npy_header, view_of_file, view_of_memmap
-from zoomkern.images.memory import allocate_image, is_interleaved
+from zoomkern.images.memory import Memory, allocate_image, is_interleaved
+from zoomkern.images.registration import Registration, device_index, register_image
 from zoomkern.typing import dtype_code
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from numpy.typing import DTypeLike
 
 #: Pixels that :meth:`PinnedImage.from_file` decodes unless told otherwise: 2**30, three GiB of colour.
 MAX_PIXELS = 1 << 30
 
+#: One registration at a time: several at once would be no faster, and two threads might register one image.
+_REGISTERING = threading.Lock()
+
 
 class PinnedImage:
     """An image in memory of exactly its size, whose rows start on a multiple of 128 bytes.
 
-    Colour whose channels are neighbours (HWC) stays so; :attr:`tensor` shows either layout as ``[C, H, W]``. Without
-    CUDA the memory is plain memory of the same shape.
+    Colour whose channels are neighbours (HWC) stays so; :attr:`tensor` shows either layout as ``[C, H, W]``. The first
+    :meth:`cuda_view` page-locks the memory, so that a GPU reads it where it is; an image that meets no GPU stays in
+    plain memory.
 
     Args:
         image: ``[C, H, W]``, uint8, uint16, float16, bfloat16, float32 or float64, any strides; it is copied.
 
     Memory:
         ``H * pitch`` bytes, times ``C`` for planes, rounded up to a page; the pitch is a row's bytes rounded up to 128.
+
+    Write hazard:
+        What the host writes while a kernel reads is seen in no order. Call :meth:`fence` before writing; kernels
+        launched after the writing see it.
 
     Raises:
         TypeError: ``image`` is no tensor or of a type that images do not have.
@@ -57,13 +69,13 @@ class PinnedImage:
         checks.dense("image", image)
         _check_shape(tuple(image.shape), "image")
         dtype_code(image.dtype, "image")
-        own = allocate_image((image.shape[0], image.shape[1], image.shape[2]), image.dtype, is_interleaved(image))
-        self._tensor = own.copy_(image.detach())
-        self._source: tuple[Any, ...] | None = None
+        shape = (image.shape[0], image.shape[1], image.shape[2])
+        own, memory = allocate_image(shape, image.dtype, is_interleaved(image))
+        self._keep(own.copy_(image.detach()), memory, None)
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int], dtype: torch.dtype = torch.uint8, layout: str = "HWC") -> PinnedImage:
-        """An image to be filled through :attr:`tensor`; its pixels are not initialised.
+        """An image to be filled through :attr:`tensor`; its pixels are zero.
 
         Args:
             shape: ``(C, H, W)`` whatever the layout.
@@ -81,7 +93,7 @@ class PinnedImage:
         dtype_code(dtype, "dtype")
         if layout not in ("HWC", "CHW"):
             raise ValueError(f"layout must be 'HWC' or 'CHW'; got {layout!r}. Choose one of them.")
-        return cls._of(allocate_image(shape, dtype, interleaved=layout == "HWC" and shape[0] > 1))
+        return cls._of(*allocate_image(shape, dtype, interleaved=layout == "HWC" and shape[0] > 1))
 
     @classmethod
     def from_numpy(cls, array: np.ndarray[Any, Any], layout: str = "HWC") -> PinnedImage:
@@ -134,11 +146,14 @@ class PinnedImage:
         if isinstance(array_or_path, np.memmap):
             if shape is not None or dtype is not None or offset:
                 raise ValueError("shape, dtype and offset must be left to the numpy.memmap. Drop them.")
-            return cls._of(view_of_memmap(array_or_path, layout), _source_of(array_or_path, layout))
+            view, mapping = view_of_memmap(array_or_path, layout)
+            memory = Memory(weakref.ref(mapping), mapped=True, writable=bool(array_or_path.flags.writeable))
+            return cls._of(view, memory, _source_of(array_or_path, layout))
         if isinstance(array_or_path, np.ndarray):
             raise TypeError("array_or_path must be a numpy.memmap; got numpy.ndarray. Use PinnedImage.from_numpy.")
         path = _as_path(array_or_path, "array_or_path").absolute()
-        return cls._of(view_of_file(path, shape, dtype, layout, offset), (path, shape, dtype, layout, offset))
+        view, mapping = view_of_file(path, shape, dtype, layout, offset)
+        return cls._of(view, Memory(weakref.ref(mapping), mapped=True), (path, shape, dtype, layout, offset))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PinnedImage:
@@ -169,19 +184,36 @@ class PinnedImage:
         return image
 
     @classmethod
-    def _of(cls, tensor: Tensor, source: tuple[Any, ...] | None = None) -> PinnedImage:
+    def _of(cls, tensor: Tensor, memory: Memory, source: tuple[Any, ...] | None = None) -> PinnedImage:
         image = cls.__new__(cls)
-        image._tensor = tensor
-        image._source = source
+        image._keep(tensor, memory, source)
         return image
+
+    @classmethod
+    def _received(cls, tensor: Tensor) -> PinnedImage:
+        """What another process shares is kept where it is; other memory may share its pages and is copied."""
+        return cls._of(tensor, Memory()) if tensor.is_shared() else cls(tensor)
+
+    def _keep(self, tensor: Tensor, memory: Memory, source: tuple[Any, ...] | None) -> None:
+        self._tensor = tensor
+        self._memory = memory
+        self._source = source
+        self._registered: tuple[int, Registration, str] | None = None  # of the pixels at this address
+        self._views: dict[int, Tensor] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         if self._source is not None:
             return PinnedImage.from_memmap, self._source  # another process maps the file itself
-        return PinnedImage._of, (self._tensor,)
+        return PinnedImage._received, (self._tensor,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PinnedImage:
+        return PinnedImage(self._tensor) if self._source is None else PinnedImage.from_memmap(*self._source)
 
     def _share(self) -> None:
-        """Moves the pixels to memory that processes share, unless they are a file's."""
+        """Moves the pixels to memory that processes share, unless they are a file's.
+
+        Page-locked pixels move too: views there are keep the old memory, and the next one registers the new.
+        """
         if self._source is None:
             self._tensor.share_memory_()
 
@@ -189,6 +221,66 @@ class PinnedImage:
     def tensor(self) -> Tensor:
         """The pixels as a ``[C, H, W]`` CPU tensor over the image's own memory, which it keeps alive."""
         return self._tensor
+
+    def cuda_view(self, device: torch.device | str | int | None = None) -> Tensor:
+        """The pixels as a ``[C, H, W]`` CUDA tensor over the same bytes, which kernels read through the bus.
+
+        The first call page-locks the memory, as :meth:`pin` does; the view of a device is made once. A view is as good
+        as a tensor and keeps the memory alive; when the image and its views are gone, the devices that had one are
+        waited for and the memory is freed. A captured CUDA graph keeps nothing: keep the image as long as the graph.
+
+        Args:
+            device: A CUDA device, None for the current one.
+
+        Memory:
+            None on the device.
+
+        Raises:
+            RuntimeError: There is no CUDA device, this is a forked process, or the memory cannot be page-locked.
+            ValueError: ``device`` is no CUDA device.
+        """
+        index = device_index(device)
+        registration = self._register(index, False)
+        if index not in self._views:
+            self._views[index] = registration.view(index)
+        return self._views[index]
+
+    def pin(self, progress: bool | Callable[[int, int], None] = False) -> None:
+        """Page-locks the memory now rather than at the first :meth:`cuda_view`; nothing is left undone on an error.
+
+        A memory map that CUDA cannot page-lock is copied to memory that it can; :attr:`registration` says so. Pixels
+        that have moved to shared memory since, in being sent to another process, are page-locked anew.
+
+        Args:
+            progress: True for a bar (tqdm), or a function called with ``(done, total)`` bytes.
+
+        Raises:
+            RuntimeError: There is no CUDA device, this is a forked process, or the memory cannot be page-locked.
+            MemoryError: There is no memory for the copy of a map.
+        """
+        self._register(device_index(None), progress)
+
+    def fence(self) -> None:
+        """Waits until no kernel launched so far can still read the image, so that it may be written."""
+        for index in self._views:
+            torch.cuda.synchronize(index)
+
+    def _register(self, device: int, progress: bool | Callable[[int, int], None]) -> Registration:
+        address = self._tensor.data_ptr()
+        with _REGISTERING:
+            if self._registered is None or self._registered[0] != address:
+                registration, how = register_image(self._tensor, self._memory, device, progress)
+                self._views = {}
+                self._registered = (address, registration, how)
+            return self._registered[1]
+
+    @property
+    def registration(self) -> str | None:
+        """How CUDA page-locked the memory: None before, then ``portable``, ``default`` or ``read-only``.
+
+        ``, a copy`` follows for a memory map that CUDA refused: views show the pixels as they were then.
+        """
+        return None if self._registered is None else self._registered[2]
 
     @property
     def shape(self) -> torch.Size:
@@ -227,9 +319,18 @@ class PinnedImage:
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
+        registered = "" if self.registration is None else f", registration={self.registration!r}"
         return (
-            f"PinnedImage(shape={tuple(self.shape)}, dtype={dtype}, nbytes={self.nbytes}, is_pinned={self.is_pinned})"
+            f"PinnedImage(shape={tuple(self.shape)}, dtype={dtype}, nbytes={self.nbytes}, is_pinned={self.is_pinned}"
+            f"{registered})"
         )
+
+
+def pixels_on(image: Any, device: torch.device | None) -> Any:
+    """The pixels of a PinnedImage as a CUDA device sees them, or as the host does; anything else as it is."""
+    if not isinstance(image, PinnedImage):
+        return image
+    return image.cuda_view(device) if device is not None and device.type == "cuda" else image.tensor
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:

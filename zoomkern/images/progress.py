@@ -11,13 +11,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def counted(progress: bool | Callable[[int, int], None], total: int, what: str) -> Iterator[Callable[[int], None]]:
+def counted(
+    progress: bool | Callable[[int, int], None], total: int, what: str, unit: str = "row"
+) -> Iterator[Callable[[int], None]]:
     """A function to be called with each number of units done.
 
     Args:
         progress: False for silence, True for tqdm's bar, or a function of ``(done, total)``.
         total: Units in all.
         what: The bar's label.
+        unit: What is counted.
     """
     if progress is True:
         try:
@@ -26,7 +29,7 @@ def counted(progress: bool | Callable[[int, int], None], total: int, what: str) 
             warnings.warn("progress=True needs tqdm to show a bar: pip install 'zoomkern[demo]'", stacklevel=4)
             progress = False
         else:
-            with tqdm(total=total, desc=what, unit="row", unit_scale=True) as bar:
+            with tqdm(total=total, desc=what, unit=unit, unit_scale=True) as bar:
                 yield lambda count: bar.update(count) and None
             return
     done = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from zoomkern import checks
 from zoomkern.images.halving import halve
 from zoomkern.images.memory import is_interleaved
-from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.progress import counted
 from zoomkern.typing import dtype_code
 
@@ -26,6 +26,9 @@ class Pyramid:
         levels: ``[C, H, W]`` tensors or :class:`PinnedImage`, from the largest to the smallest, of the same channels,
             type and device; they are kept, not copied.
         mpp: Microns (or any unit) per pixel of level 0.
+
+    Attributes:
+        levels: What was given; a GPU reads those that are a :class:`PinnedImage` where they are.
 
     Raises:
         TypeError: A level is neither, or of another type than level 0.
@@ -42,9 +45,10 @@ class Pyramid:
             raise ValueError("levels must hold at least one image; got an empty list. Begin with the finest level.")
         if mpp is not None:
             mpp = checks.number("mpp", mpp)
-        self._tensors = [_level_tensor(level, f"levels[{i}]") for i, level in enumerate(levels)]
-        for i in range(1, len(self._tensors)):
-            _check_follows(self._tensors[i - 1], self._tensors[i], i)
+        tensors = [_level_tensor(level, f"levels[{i}]") for i, level in enumerate(levels)]
+        for i in range(1, len(tensors)):
+            _check_follows(tensors[i - 1], tensors[i], i)
+        self.levels = tuple(levels)
         self.mpp = mpp
 
     @classmethod
@@ -89,26 +93,28 @@ class Pyramid:
             checks.number("mpp", mpp)
         sizes = _level_sizes(finest.shape[1], finest.shape[2], levels, min_size)
         layout = "HWC" if is_interleaved(finest) else "CHW"
-        tensors = [finest.detach().resolve_neg()]
+        built: list[Tensor | PinnedImage] = [image if isinstance(image, PinnedImage) else finest]
+        finer = finest.detach().resolve_neg()
         with (
             counted(progress, sum(height for height, _ in sizes), "pyramid") as done,
             ThreadPoolExecutor(threads or torch.get_num_threads()) as pool,
         ):
             for height, width in sizes:
-                level = PinnedImage.empty((finest.shape[0], height, width), finest.dtype, layout).tensor
-                halve(tensors[-1], level, pool, done)
-                tensors.append(level)
-        return cls([finest, *tensors[1:]], mpp=mpp)
+                level = PinnedImage.empty((finest.shape[0], height, width), finest.dtype, layout)
+                halve(finer, level.tensor, pool, done)
+                finer = level.tensor
+                built.append(level)
+        return cls(built, mpp=mpp)
 
     @property
     def level_count(self) -> int:
         """The number of levels."""
-        return len(self._tensors)
+        return len(self.levels)
 
     @property
     def level_dimensions(self) -> tuple[tuple[int, int], ...]:
         """``(width, height)`` of each level, as OpenSlide says it."""
-        return tuple((level.shape[2], level.shape[1]) for level in self._tensors)
+        return tuple((level.shape[2], level.shape[1]) for level in self.levels)
 
     @property
     def level_downsamples(self) -> tuple[float, ...]:
@@ -119,12 +125,12 @@ class Pyramid:
     @property
     def shape(self) -> torch.Size:
         """``[C, H, W]`` of level 0."""
-        return self._tensors[0].shape
+        return self.levels[0].shape
 
     @property
     def dtype(self) -> torch.dtype:
         """The pixel type."""
-        return self._tensors[0].dtype
+        return self.levels[0].dtype
 
     def get_best_level_for_downsample(self, downsample: float) -> int:
         """The coarsest level that is no coarser than ``downsample``; level 0 if none is, as in OpenSlide."""
@@ -169,13 +175,13 @@ class Pyramid:
         return 0
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(self.levels)
 
     def __getitem__(self, level: int) -> Tensor:
-        return self._tensors[self._checked_level(level)]
+        return pixels_on(self.levels[self._checked_level(level)], None)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._tensors)
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{w}x{h}" for w, h in self.level_dimensions)
@@ -185,9 +191,9 @@ class Pyramid:
     def _checked_level(self, level: int) -> int:
         if isinstance(level, bool) or not isinstance(level, int):
             raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
-        if not 0 <= level < len(self._tensors):
+        if not 0 <= level < len(self.levels):
             sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(self.level_dimensions))
-            raise IndexError(f"level must be from 0 to {len(self._tensors) - 1}; got {level}. There are {sizes}.")
+            raise IndexError(f"level must be from 0 to {len(self.levels) - 1}; got {level}. There are {sizes}.")
         return level
 
     def _nearest(self, name: str, wanted: float, known: Sequence[float], tolerance: float) -> int:
@@ -202,7 +208,7 @@ class Pyramid:
 
 
 def _level_tensor(level: Tensor | PinnedImage, name: str) -> Tensor:
-    tensor = level.tensor if isinstance(level, PinnedImage) else level
+    tensor = pixels_on(level, None)
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a [C, H, W] tensor or a PinnedImage; got {type(tensor).__name__}. Convert it.")
     if tensor.ndim != 3 or tensor.numel() == 0:

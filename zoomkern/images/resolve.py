@@ -12,13 +12,15 @@ from torch import Tensor
 
 from zoomkern import checks
 from zoomkern.images.bank import descriptor
-from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.pyramid import Pyramid
 from zoomkern.typing import PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, dtype_code
 
 
 def resolve_images(
-    images: Tensor | ImageBatch | Sequence[Tensor | PinnedImage | Pyramid], level: int | None = None
+    images: Tensor | ImageBatch | Sequence[Tensor | PinnedImage | Pyramid],
+    level: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor | list[Tensor] | ImageBatch:
     """The images as an op takes them; nothing is copied.
 
@@ -26,12 +28,14 @@ def resolve_images(
         images: ``[B, C, H, W]``, a sequence of ``[C, H, W]`` tensors, :class:`PinnedImage` and :class:`Pyramid` in any
             mixture, or the batch of an :class:`ImageBank`. A sequence has one ``C``, type and device.
         level: Of pyramids, the level to read; None for the finest.
+        device: Where the op runs. On a CUDA device a :class:`PinnedImage`, also as a level, gives its view there.
 
     Returns:
         The tensor or the batch itself, or a list of ``[C, H, W]`` tensors.
 
     Raises:
         TypeError: Something else is given, or pixel types differ or are no image's.
+        RuntimeError: A PinnedImage has no view on ``device``.
         ValueError: Dimensions, channels or devices do not fit, or ``level`` does not.
     """
     if isinstance(images, Tensor):
@@ -70,7 +74,7 @@ def resolve_images(
         raise ValueError(
             "images must hold at least one image; got none. For an empty batch pass a [0, C, H, W] tensor."
         )
-    tensors = [_resolve_one(image, level, f"images[{i}]") for i, image in enumerate(images)]
+    tensors = [_resolve_one(image, level, device, f"images[{i}]") for i, image in enumerate(images)]
     for i, tensor in enumerate(tensors):
         _check_equal(tensors[0], tensor, f"images[{i}]")
     return tensors
@@ -88,7 +92,7 @@ def _check_descriptors(batch: ImageBatch) -> None:
             raise ValueError(f"images.images[{i}] must not require a gradient, which a table cannot carry. Use a list.")
 
 
-def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:
+def _resolve_one(image: Any, level: int | None, device: torch.device | None, name: str) -> Tensor:
     if isinstance(image, Pyramid):
         wanted = 0 if level is None else level
         if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral):
@@ -98,8 +102,8 @@ def _resolve_one(image: Any, level: int | None, name: str) -> Tensor:
             raise ValueError(
                 f"level must be from 0 to {image.level_count - 1} for {name}; got {level}. There are {sizes}."
             )
-        return image[int(wanted)]
-    tensor = image.tensor if isinstance(image, PinnedImage) else image
+        return pixels_on(image.levels[int(wanted)], device)
+    tensor = pixels_on(image, device)
     if not isinstance(tensor, Tensor):
         raise TypeError(
             f"{name} must be a [C, H, W] tensor, a PinnedImage or a Pyramid; got {type(image).__name__}. "

@@ -130,7 +130,7 @@ class IterativePatchSelection(Network):
         Returns:
             Class scores with the patches behind them.
         """
-        resolved = resolve_images(images, self.level)
+        resolved = resolve_images(images, self.level, device_of(self))
         places = self._places(image_sizes(resolved), device_of(self))  # [B, L, 2]
         index = self.select(resolved, places)  # [B, M]
         found = places.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, 2))

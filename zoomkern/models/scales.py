@@ -36,7 +36,7 @@ def two_scales(images: Any, tile_view: Any, logits: Tensor, scale: float) -> Two
     Raises:
         ValueError: not one image for each row of ``logits``, or ``tile_view`` is not ``scale`` times the images.
     """
-    full, small = resolve_images(images), resolve_images(tile_view)
+    full, small = (resolve_images(given, device=logits.device) for given in (images, tile_view))
     for name, given in (("images", full), ("tile_view", small)):
         count = given.table.shape[0] if isinstance(given, ImageBatch) else len(given)
         if count != logits.shape[0]:

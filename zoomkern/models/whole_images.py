@@ -43,7 +43,7 @@ def whole_images(
     Memory:
         The result, which holds every pixel.
     """
-    resolved = resolve_images(images, level)
+    resolved = resolve_images(images, level, device)
     # an empty tensor has a size all the same
     sizes = {(resolved.shape[2], resolved.shape[3])} if isinstance(resolved, Tensor) else set(image_sizes(resolved))
     if len(sizes) != 1:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import torch
 from torch.autograd import forward_ad
 
-from zoomkern.ops.library import CPU_MISSING
+from zoomkern.ops.library import MISSING
 
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
-_NOT_YET = "this version has no {} kernels; CUDA tensors are served by the reference"
-_ABSENT: dict[str, str | None] = {
-    "reference": None,
-    "cpu": CPU_MISSING,
-    "cuda": _NOT_YET.format("CUDA"),
-    "triton": _NOT_YET.format("Triton"),
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_TRITON_MISSING = None if importlib.util.find_spec("triton") else "Triton is not installed; pip install triton"
+_ABSENT = {"reference": None, **MISSING, "triton": _TRITON_MISSING}
+#: The kinds of device whose tensors a backend takes.
+_DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda", "cpu") if _INTERPRETED else ("cuda",)}
+_SERVES = {
+    "reference": "plain torch, on any device",
+    "cpu": "C++ kernels for tensors in host memory",
+    "cuda": "CUDA kernels for tensors on a GPU",
+    "triton": "kernels compiled at run time, for tensors on a GPU" + " (interpreted here)" * _INTERPRETED,
 }
 _FORCED = os.environ.get("ZOOMKERN_BACKEND") or None
 
@@ -28,8 +33,12 @@ def _forward_mode() -> bool:
 
 def explain() -> dict[str, tuple[bool, str]]:
     """For each backend, whether it is on, and a sentence that says why."""
-    served = {"reference": "plain torch, on any device", "cpu": "C++ kernels for tensors in host memory"}
-    return {name: (reason is None, reason or served[name]) for name, reason in _ABSENT.items()}
+    reasons = dict(_ABSENT)
+    if not torch.cuda.is_available():
+        for name, devices in _DEVICES.items():
+            if devices == ("cuda",) and reasons[name] is None:
+                reasons[name] = f"{_SERVES[name]}; torch sees none"
+    return {name: (reason is None, reason or _SERVES[name]) for name, reason in reasons.items()}
 
 
 def choose(backend: str | None, device: torch.device) -> str:
@@ -40,13 +49,21 @@ def choose(backend: str | None, device: torch.device) -> str:
     """
     wanted = backend or _FORCED
     if wanted is None:
-        return "cpu" if device.type == "cpu" and CPU_MISSING is None and not _forward_mode() else "reference"
+        if _forward_mode():
+            return "reference"
+        preferred = ("cpu",) if device.type == "cpu" else ("cuda", "triton") if device.type == "cuda" else ()
+        return next((name for name in preferred if _ABSENT[name] is None), "reference")
     if wanted not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {wanted!r}.")
     if reason := _ABSENT[wanted]:
         raise ValueError(f"backend {wanted!r} cannot serve this call: {reason}.")
-    if wanted != "reference" and _forward_mode():
+    if wanted == "reference":
+        return wanted
+    if _forward_mode():
         raise ValueError(f"backend {wanted!r} has no forward-mode derivatives; leave backend out for the reference's.")
-    if wanted == "cpu" and device.type != "cpu":
-        raise ValueError(f"backend 'cpu' reads tensors in host memory; got {device}. Move them with .cpu().")
+    if device.type not in _DEVICES[wanted]:
+        takes, cure = _DEVICES[wanted][0], ".cpu()" if wanted == "cpu" else ".cuda()"
+        raise ValueError(
+            f"backend {wanted!r} cannot serve this call: it takes {takes} tensors; got {device}. Move them with {cure}."
+        )
     return wanted

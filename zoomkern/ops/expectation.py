@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from zoomkern.ops.derivatives import first_order
-from zoomkern.ops.library import LIBRARY
+from zoomkern.ops.library import register_shapes
 from zoomkern.reference import expectation as reference
 from zoomkern.reference.expectation import GRADIENTS
 
 native = torch.ops.zoomkern
 
 
-@torch.library.register_fake("zoomkern::expectation", lib=LIBRARY)
+@register_shapes("expectation")
 def _(features, weight):  # type: ignore[no-untyped-def]
     return features.new_empty((features.shape[0], features.shape[2]))
 
 
-@torch.library.register_fake("zoomkern::expectation_backward", lib=LIBRARY)
+@register_shapes("expectation_backward")
 def _(grad, features, log_prob, weight, baseline, gradient):  # type: ignore[no-untyped-def]
     return torch.empty_like(features, memory_format=torch.contiguous_format), torch.empty_like(log_prob)
 
@@ -48,7 +48,7 @@ def expectation(
     features: Tensor, log_prob: Tensor, weight: Tensor, baseline: Tensor | None, gradient: str, backend: str
 ) -> Tensor:
     """``[B, D]`` from ``features [B, N, D]``; as :func:`zoomkern.reference.expectation.expectation`."""
-    if backend == "reference":
+    if backend != "cpu":  # on a GPU plain torch pools as fast as memory allows
         return reference.expectation(features, log_prob, weight, baseline, gradient)
     if torch.is_grad_enabled() and (features.requires_grad or log_prob.requires_grad):
         code = GRADIENTS.index(gradient)

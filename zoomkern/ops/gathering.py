@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from zoomkern.ops.derivatives import first_order
-from zoomkern.ops.library import LIBRARY
+from zoomkern.ops.library import namespace, register_shapes
 from zoomkern.reference import gathering as reference
 from zoomkern.typing import PIXEL_DTYPES, ImageBatch
-
-native = torch.ops.zoomkern
 
 
 class Reading(NamedTuple):
@@ -66,17 +64,17 @@ def track(images: Sequence[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(image.requires_grad for image in images)
 
 
-@torch.library.register_fake("zoomkern::gather_patches", lib=LIBRARY)
+@register_shapes("gather_patches")
 def _(images, table, offsets, conversion, *reading):  # type: ignore[no-untyped-def]
     return Reading(*reading).empty(offsets, offsets.shape[0], offsets.shape[1], conversion.shape[1])
 
 
-@torch.library.register_fake("zoomkern::gather_patches_out", lib=LIBRARY)
+@register_shapes("gather_patches_out")
 def _(out, images, table, offsets, conversion, *reading):  # type: ignore[no-untyped-def]
     return None
 
 
-@torch.library.register_fake("zoomkern::gather_patches_backward", lib=LIBRARY)
+@register_shapes("gather_patches_backward")
 def _(grad, images, offsets, conversion, *reading):  # type: ignore[no-untyped-def]
     return [torch.empty_like(image, memory_format=torch.contiguous_format) for image in images]
 
@@ -85,28 +83,31 @@ class Gathering(torch.autograd.Function):
     """Patches in the layout of memory, differentiable towards floating-point images."""
 
     @staticmethod
-    def forward(ctx: Any, offsets: Tensor, conversion: Tensor, reading: Reading, *images: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, backend: str, offsets: Tensor, conversion: Tensor, reading: Reading, *images: Tensor
+    ) -> Tensor:
         """``images``: one ``[B, C, H, W]`` tensor or B ``[C, H, W]``."""
         ctx.save_for_backward(offsets, conversion, *images)
-        ctx.reading = reading
-        return native.gather_patches(list(images), None, offsets, conversion, *reading)
+        ctx.backend, ctx.reading = backend, reading
+        return namespace(backend).gather_patches(list(images), None, offsets, conversion, *reading)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Add every patch's gradient, times its channel's scale, to the pixels it was read from."""
         offsets, conversion, *images = ctx.saved_tensors
-        return None, None, None, *image_gradients(grad, images, offsets, conversion, ctx.reading)
+        return *([None] * 4), *image_gradients(ctx.backend, grad, images, offsets, conversion, ctx.reading)
 
 
 def image_gradients(
-    grad: Tensor, images: list[Tensor], offsets: Tensor, conversion: Tensor, reading: Reading
+    backend: str, grad: Tensor, images: list[Tensor], offsets: Tensor, conversion: Tensor, reading: Reading
 ) -> list[Tensor | None]:
     """A gradient per image, None for images of integers."""
     if not any(image.is_floating_point() for image in images):
         return [None] * len(images)
     floating = [image.is_floating_point() for image in images]
-    grads = native.gather_patches_backward(grad.contiguous(), images, offsets, conversion, *reading)
+    backward = namespace(backend).gather_patches_backward
+    grads = backward(grad.contiguous(), images, offsets, conversion, *reading)
     return [g if f else None for g, f in zip(grads, floating, strict=True)]
 
 
@@ -128,10 +129,11 @@ def gather_patches(
             return out.copy_(patches)
         return reading.view(reading.stored(patches).contiguous())
     tensors, table = operands(images)
+    native = namespace(backend)
     if out is not None:
         native.gather_patches_out(reading.stored(out), tensors, table, offsets, conversion, *reading)
         note_write(out)
         return out
     if track(tensors):
-        return reading.view(Gathering.apply(offsets, conversion, reading, *tensors))
+        return reading.view(Gathering.apply(backend, offsets, conversion, reading, *tensors))
     return reading.view(native.gather_patches(tensors, table, offsets, conversion, *reading))

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from zoomkern.ops.derivatives import first_order
 from zoomkern.ops.gathering import Reading, as_tensors, image_gradients, note_write, operands, track
-from zoomkern.ops.library import LIBRARY
+from zoomkern.ops.library import namespace, register_shapes
 from zoomkern.ops.sampling import codes, fake_draw, logits_gradient
 from zoomkern.reference import patches as reference
 from zoomkern.reference.offsets import ALIGNMENTS
 from zoomkern.typing import PIXEL_DTYPES, ImageBatch, SampledPatches
-
-native = torch.ops.zoomkern
 
 
 class Drawing(NamedTuple):
@@ -31,12 +29,12 @@ class Drawing(NamedTuple):
     pad: bool
 
 
-@torch.library.register_fake("zoomkern::sample_patches", lib=LIBRARY)
+@register_shapes("sample_patches")
 def _(images, table, logits, mask, seed, counts, locations, conversion, *settings):  # type: ignore[no-untyped-def]
     return _fake(logits, conversion, *settings)
 
 
-@torch.library.register_fake("zoomkern::sample_patches_out", lib=LIBRARY)
+@register_shapes("sample_patches_out")
 def _(out, images, table, logits, mask, seed, counts, locations, conversion, *settings):  # type: ignore[no-untyped-def]
     return _fake(logits, conversion, *settings)[1:]
 
@@ -56,6 +54,7 @@ class Patches(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        backend: str,
         logits: Tensor,
         conversion: Tensor,
         mask: Tensor | None,
@@ -70,20 +69,21 @@ class Patches(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """``out`` and the result are in the layout of memory; patches are None where ``out`` is given."""
         settings = (list(images), table, logits, mask, seed, counts, locations, conversion, *drawing, *reading)
+        native = namespace(backend)
         if out is None:
             patches, index, offsets, log_prob, weight, lse = native.sample_patches(*settings)
         else:
             index, offsets, log_prob, weight, lse = native.sample_patches_out(out, *settings)
             patches = None
-        constants = [index, offsets, weight] if ctx.needs_input_grad[0] else [index, offsets, weight, log_prob]
+        constants = [index, offsets, weight] if ctx.needs_input_grad[1] else [index, offsets, weight, log_prob]
         if patches is not None and not any(image.is_floating_point() and image.requires_grad for image in images):
             constants.append(patches)
         ctx.mark_non_differentiable(*constants)  # once: a second call would undo the first
         ctx.set_materialize_grads(False)
-        read = images if any(ctx.needs_input_grad[10:]) else ()  # others may be refilled before the backward pass
+        read = images if any(ctx.needs_input_grad[11:]) else ()  # others may be refilled before the backward pass
         ctx.save_for_backward(logits, mask, index, lse, offsets, conversion, *read)
         ctx.images = len(images)
-        ctx.reading = reading
+        ctx.backend, ctx.reading = backend, reading
         return patches, index, offsets, log_prob, weight
 
     @staticmethod
@@ -94,12 +94,12 @@ class Patches(torch.autograd.Function):
         """The derivatives of its two parts."""
         logits, mask, index, lse, offsets, conversion, *images = ctx.saved_tensors
         grad_logits = None
-        if ctx.needs_input_grad[0] and grad_log_prob is not None:
-            grad_logits = logits_gradient(grad_log_prob, logits, mask, index, lse)
+        if ctx.needs_input_grad[1] and grad_log_prob is not None:
+            grad_logits = logits_gradient(ctx.backend, grad_log_prob, logits, mask, index, lse)
         grad_images: list[Tensor | None] = [None] * ctx.images
         if grad is not None and images:
-            grad_images = image_gradients(grad, images, offsets, conversion, ctx.reading)
-        return grad_logits, *([None] * 9), *grad_images
+            grad_images = image_gradients(ctx.backend, grad, images, offsets, conversion, ctx.reading)
+        return None, grad_logits, *([None] * 9), *grad_images
 
 
 def sample_patches(
@@ -131,12 +131,13 @@ def sample_patches(
             return SampledPatches(reading.view(reading.stored(patches).contiguous()), index, offsets, log_prob, weight)
         return SampledPatches(out.copy_(patches), index, offsets, log_prob, weight)
     tensors, table = operands(images)
+    native = namespace(backend)
     rows, columns = grid or (0, 0)
     drawing = Drawing(rows, columns, ALIGNMENTS.index(align), num_samples, *codes(sampler, estimator), pad)
     draw = (mask, seed, counts, locations)
     stored = None if out is None else reading.stored(out)
     if track([logits, *tensors]):
-        parts = Patches.apply(logits, conversion, *draw, drawing, reading, stored, table, *tensors)
+        parts = Patches.apply(backend, logits, conversion, *draw, drawing, reading, stored, table, *tensors)
     elif stored is None:
         parts = native.sample_patches(tensors, table, logits, *draw, conversion, *drawing, *reading)[:5]
     else:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from zoomkern.ops.derivatives import first_order
-from zoomkern.ops.library import LIBRARY
+from zoomkern.ops.library import namespace, register_shapes
 from zoomkern.reference import sampling as reference
 from zoomkern.reference.sampling import ESTIMATORS, SAMPLERS
 
-native = torch.ops.zoomkern
-draw = native.sample.default  # the overload itself: a microsecond less than choosing among one
+# The overloads themselves: a microsecond less than choosing among one.
+_draw = {backend: namespace(backend).sample.default for backend in ("cpu", "cuda", "triton")}
 
 
 def codes(sampler: str, estimator: str) -> tuple[int, int]:
@@ -37,36 +37,41 @@ def fake_draw(logits: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor,
     )
 
 
-@torch.library.register_fake("zoomkern::sample", lib=LIBRARY)
+@register_shapes("sample")
 def _(logits, mask, seed, counts, num_samples, sampler, estimator, pad, grid_width):  # type: ignore[no-untyped-def]
     return fake_draw(logits, num_samples)
 
 
-@torch.library.register_fake("zoomkern::draw_weights", lib=LIBRARY)
+@register_shapes("draw_weights")
 def _(logits, mask, index, sampler, estimator):  # type: ignore[no-untyped-def]
     return fake_draw(logits, index.shape[1])[1:]
 
 
-@torch.library.register_fake("zoomkern::sample_backward", lib=LIBRARY)
+@register_shapes("sample_backward")
 def _(grad_log_prob, logits, mask, index, lse):  # type: ignore[no-untyped-def]
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-def logits_gradient(grad_log_prob: Tensor, logits: Tensor, mask: Tensor | None, index: Tensor, lse: Tensor) -> Tensor:
+def logits_gradient(
+    backend: str, grad_log_prob: Tensor, logits: Tensor, mask: Tensor | None, index: Tensor, lse: Tensor
+) -> Tensor:
     """Gradient towards the logits; 16-bit ones are added up in float32 and rounded once."""
     wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    return native.sample_backward(grad_log_prob, wide, mask, index, lse).to(logits.dtype)
+    return namespace(backend).sample_backward(grad_log_prob, wide, mask, index, lse).to(logits.dtype)
 
 
 class Sampling(torch.autograd.Function):
     """index, log_prob and weight; log_prob is differentiable towards the logits."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, mask: Tensor | None, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, backend: str, logits: Tensor, mask: Tensor | None, *arguments: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """``arguments``: those of the op after the mask."""
-        index, log_prob, weight, lse = draw(logits, mask, *arguments)
+        index, log_prob, weight, lse = _draw[backend](logits, mask, *arguments)
         ctx.mark_non_differentiable(index, weight)
         ctx.save_for_backward(logits, mask, index, lse)
+        ctx.backend = backend
         ctx.arguments = len(arguments)
         return index, log_prob, weight
 
@@ -75,7 +80,8 @@ class Sampling(torch.autograd.Function):
     def backward(ctx: Any, _index: Tensor, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
         """``grad logit_i = sum_{j drawn i} g_j - p_i sum_j g_j``."""
         logits, mask, index, lse = ctx.saved_tensors
-        return logits_gradient(grad_log_prob, logits, mask, index, lse), *([None] * (1 + ctx.arguments))
+        grad = logits_gradient(ctx.backend, grad_log_prob, logits, mask, index, lse)
+        return None, grad, *([None] * (1 + ctx.arguments))
 
 
 class Weighing(torch.autograd.Function):
@@ -83,19 +89,20 @@ class Weighing(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, mask: Tensor | None, index: Tensor, sampler: int, estimator: int
+        ctx: Any, backend: str, logits: Tensor, mask: Tensor | None, index: Tensor, sampler: int, estimator: int
     ) -> tuple[Tensor, Tensor]:
         """``sampler`` and ``estimator``: their codes."""
-        log_prob, weight, lse = native.draw_weights(logits, mask, index, sampler, estimator)
+        log_prob, weight, lse = namespace(backend).draw_weights(logits, mask, index, sampler, estimator)
         ctx.mark_non_differentiable(weight)
         ctx.save_for_backward(logits, mask, index, lse)
+        ctx.backend = backend
         return log_prob, weight
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad_log_prob: Tensor, _weight: Tensor) -> tuple[Tensor | None, ...]:
         """As :meth:`Sampling.backward`."""
-        return logits_gradient(grad_log_prob, *ctx.saved_tensors), None, None, None, None
+        return None, logits_gradient(ctx.backend, grad_log_prob, *ctx.saved_tensors), None, None, None, None
 
 
 def sample(
@@ -115,8 +122,8 @@ def sample(
         return reference.sample(logits, mask, seed, counts, num_samples, sampler, estimator, pad, grid_width)
     arguments = (logits, mask, seed, counts, num_samples, *codes(sampler, estimator), pad, grid_width)
     if logits.requires_grad and torch.is_grad_enabled():
-        return Sampling.apply(*arguments)
-    return draw(*arguments)[:3]
+        return Sampling.apply(backend, *arguments)
+    return _draw[backend](*arguments)[:3]
 
 
 def draw_weights(
@@ -125,4 +132,4 @@ def draw_weights(
     """log_prob and weight of a draw that is given: ``[B, N]`` each."""
     if backend == "reference":
         return reference.draw_weights(logits, mask, index, sampler, estimator)
-    return Weighing.apply(logits, mask, index, *codes(sampler, estimator))
+    return Weighing.apply(backend, logits, mask, index, *codes(sampler, estimator))
