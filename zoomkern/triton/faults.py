@@ -1,0 +1,67 @@
+"""Value errors on a device: a kernel notes the first, and whoever synchronises next may ask for it.
+
+A row that is at fault draws nothing: index -1, weight 0, log_prob 0. Asking reads device memory, which waits for the
+device, so no later call asks by itself: call :func:`check` where the program waits anyway, or set ``ZOOMKERN_CHECK=1``
+to have every draw ask at once. What is noted stays until it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+NAN = tl.constexpr(1)
+INFINITE = tl.constexpr(2)
+SHORT = tl.constexpr(3)
+
+_NOTES: dict[torch.device, Tensor] = {}
+
+
+def notes(device: torch.device) -> Tensor:
+    """The one int64 ``[4]`` of a device: kind of fault (0 is none), row, and the two numbers of :func:`note`."""
+    if device not in _NOTES:
+        _NOTES[device] = torch.zeros(4, dtype=torch.int64, device=device)
+    return _NOTES[device]
+
+
+@triton.jit
+def note(fault, kind, row, number, drawable):
+    """Note a fault unless another waits: ``number`` is the item that is wrong, or how many items are needed."""
+    none = tl.zeros_like(row)
+    if tl.atomic_cas(fault, none, none + kind) == 0:
+        tl.store(fault + 1, row)
+        tl.store(fault + 2, number)
+        tl.store(fault + 3, drawable)
+
+
+def check(device: torch.device | str) -> None:
+    """Raise what was noted on ``device`` since the last check, and forget it; waits for the device."""
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    if device not in _NOTES:
+        return
+    kind, row, number, drawable = _NOTES[device].tolist()
+    if kind == 0:
+        return
+    _NOTES[device].zero_()
+    if kind == SHORT.value:
+        raise RuntimeError(
+            f"logits must have at least {number} items that may be drawn in every row; row {row} has {drawable}. "
+            "Draw fewer, widen the mask, or pass on_short='pad'."
+        )
+    raise RuntimeError(
+        f"logits must be finite, or -inf where nothing may be drawn; got {'nan' if kind == NAN.value else 'inf'} in "
+        f"row {row}, item {number}. Look for an overflow in the network that made them, or mask such items."
+    )
+
+
+def check_if_asked(device: torch.device) -> None:
+    """:func:`check` where it costs nothing, which is on the CPU, or where ``ZOOMKERN_CHECK=1`` asks for it."""
+    asked = os.environ.get("ZOOMKERN_CHECK") == "1" and not torch.cuda.is_current_stream_capturing()
+    if device.type == "cpu" or asked:
+        check(device)
