@@ -6,6 +6,7 @@ the time of ``exponential_``; one ``mul(out=)`` per sliced patch beats stacking,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,20 +34,21 @@ def gumbel_topk(logits: Tensor, draws: int) -> Tensor:
 def cumsum_search(logits: Tensor, draws: int) -> Tensor:
     """Independent draws by inversion."""
     edges = logits.softmax(-1).cumsum(-1)
-    points = torch.rand(len(logits), draws) * edges[:, -1:]
+    points = torch.rand(len(logits), draws, device=logits.device) * edges[:, -1:]
     return torch.searchsorted(edges, points).clamp_(max=logits.shape[1] - 1)
 
 
 def systematic(logits: Tensor, draws: int) -> Tensor:
     """Inclusion ``min(1, c p)`` and systematic points along it; float32, so only roughly ``threshold``."""
     p = logits.softmax(-1)
-    c = torch.full((len(p), 1), float(draws))
+    c = p.new_full((len(p), 1), float(draws))
     for _ in range(2):
         certain = c * p >= 1
         rest = torch.where(certain, 0, p).sum(-1, keepdim=True)
         c = (draws - certain.sum(-1, keepdim=True)) / rest
     edges = (c * p).clamp_(max=1).cumsum(-1)
-    points = (torch.arange(draws) + torch.rand(len(p), 1)) * (edges[:, -1:] / draws)
+    starts = torch.arange(draws, device=p.device) + torch.rand(len(p), 1, device=p.device)
+    points = starts * (edges[:, -1:] / draws)
     return torch.searchsorted(edges, points).clamp_(max=logits.shape[1] - 1)
 
 
@@ -115,6 +117,26 @@ def roi_align_patches(function: Any, floats: Tensor, offsets: Tensor, patch: int
     boxes = list(torch.cat((corners, corners + patch), -1))
     patches = function(floats, boxes, patch, sampling_ratio=1, aligned=True)
     return patches.mul_(_SCALE).add_(_SHIFT).view(*offsets.shape[:2], 3, patch, patch)
+
+
+def host_gather(image: Tensor, offsets: Tensor, patch: int, staging: Tensor | None) -> Tensor:
+    """Patches ``[N, 3, P, P]`` float16 on the GPU, of an image in host memory: sliced there, copied, normalised here.
+
+    ``staging`` is a page-locked buffer; without one the patches are stacked and page-locked anew.
+    """
+    slices = [image[:, y : y + patch, x : x + patch] for y, x in offsets.tolist()]
+    if staging is None:
+        patches = torch.stack(slices).pin_memory().cuda(non_blocking=True)
+    else:
+        torch.cuda.current_stream().synchronize()  # the last copy has left the buffer
+        patches = torch.stack(slices, out=staging).cuda(non_blocking=True)
+    scale, shift = _on_gpu()
+    return torch.addcmul(shift, patches.float(), scale).half()
+
+
+@functools.cache
+def _on_gpu() -> tuple[Tensor, Tensor]:
+    return _SCALE.cuda(), _SHIFT.cuda()
 
 
 # Both: images, logits [B, Gh, Gw] -> patches

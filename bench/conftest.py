@@ -14,13 +14,16 @@ import torch
 from bench import floor, machine, timing, workloads
 
 SCHEMA = 1
+CPU = torch.device("cpu")
 _written: pytest.StashKey[dict[tuple[str, str], list[dict[str, Any]]]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zoomkern benches")
     group.addoption("--bench-seconds", type=float, default=8.0, help="time for a row, its rivals included")
-    group.addoption("--bench-device", type=torch.device, default="cpu", help="where whole networks run: cpu or cuda")
+    group.addoption(
+        "--bench-device", type=torch.device, default="cpu", help="where draws and networks run: cpu or cuda"
+    )
     group.addoption("--bench-threads", type=int, default=2, help="torch threads")
     group.addoption("--bench-results", type=Path, help="folder of the result files; nothing is written without it")
 
@@ -36,12 +39,6 @@ def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def speeds(_threads: None) -> dict[str, float]:
-    """Measured bytes per second of copying and filling."""
-    return floor.bandwidths()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +58,8 @@ def put(request: pytest.FixtureRequest, origin: dict[str, Any]) -> Callable[...,
     """Puts one row of any shape into the result file of the suite and the device."""
 
     def put_row(device: str = "cpu", **row: Any) -> None:
-        row.update(threads=torch.get_num_threads(), **origin)
+        where = {**origin["machine"], **machine.accelerator(device)}
+        row.update(threads=torch.get_num_threads(), **{**origin, "machine": where})
         suite = request.path.stem.removeprefix("bench_")
         request.config.stash[_written].setdefault((suite, device), []).append(row)
 
@@ -81,14 +79,12 @@ def keep(put: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """Where whole networks run; the suites of ops stay in host memory."""
+    """Where draws and whole networks run; the other suites of ops stay in host memory."""
     return request.config.getoption("--bench-device")
 
 
 @pytest.fixture
-def record(
-    request: pytest.FixtureRequest, benchmark: Any, keep: Callable[..., None], speeds: dict[str, float]
-) -> Callable[..., None]:
+def record(request: pytest.FixtureRequest, benchmark: Any, keep: Callable[..., None]) -> Callable[..., None]:
     """Times ours against its rivals by turns and keeps the row."""
 
     def record_row(
@@ -98,8 +94,11 @@ def record(
         rivals: Sequence[timing.Rival],
         *,
         bytes_moved: int,
-        share_of: str = "copy",
+        share_of: str | None = "copy",
+        speed: float | None = None,
+        device: torch.device = CPU,
     ) -> None:
+        """``share_of`` names what ``speed``, in bytes per second, is of; left out it is that of ``device``'s memory."""
         present = [rival for rival in rivals if rival.run is not None]
         times = timing.race(benchmark, ours, present, request.config.getoption("--bench-seconds"))
         if times is None:
@@ -112,9 +111,11 @@ def record(
             ratio = summary["median"] / mine["median"] if summary else None
             entry = {"name": rival.name, "time": summary, "ratio": ratio, "goal": rival.goal}
             against.append({**entry, "peak_bytes": None, "missing": rival.missing})
-        share = {"of": share_of, "speed": speeds[share_of]}
-        share["value"] = bytes_moved / mine["median"] / speeds[share_of]
-        keep(name, work, against, time=mine, bytes_moved=bytes_moved, share=share)
+        share = None
+        if share_of is not None:
+            whole = floor.bandwidths(device)[share_of] if speed is None else speed
+            share = {"of": share_of, "speed": whole, "value": bytes_moved / mine["median"] / whole}
+        keep(name, work, against, device=device.type, time=mine, bytes_moved=bytes_moved, share=share)
         benchmark.extra_info["ratios"] = {entry["name"]: entry["ratio"] for entry in against}
 
     return record_row

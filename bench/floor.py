@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 from collections.abc import Callable, Sequence
 
@@ -16,9 +17,11 @@ LINE = 64  # bytes of a cache line
 HUGE = 1 << 21
 
 
-def bandwidths(size: int = 1 << 28) -> dict[str, float]:
+@functools.cache
+def bandwidths(device: torch.device = torch.device("cpu")) -> dict[str, float]:  # noqa: B008
     """Bytes per second, with all threads: ``fill`` writes; ``copy`` counts what it reads and what it writes."""
-    source, target = torch.ones(2, size // 4).unbind()
+    size = 1 << (28 if device.type == "cpu" else 32)
+    source, target = torch.ones(2, size // 4, device=device).unbind()
     fill = measure(lambda: target.fill_(1.0))
     copy = measure(lambda: target.copy_(source))
     return {"fill": size / fill, "copy": 2 * size / copy}

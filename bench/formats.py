@@ -10,6 +10,11 @@ ORIGIN = {"threads": (int,), "commit": TEXT, "dirty": (bool,), "machine": (dict,
 MACHINE = {"cpu": TEXT, "cores": (int,), "simd": TEXT, "torch": TEXT, "python": TEXT, "load": (*NUMBER, *NONE)}
 
 
+def machine_fields(machine: dict[str, Any]) -> dict[str, tuple[type, ...]]:
+    """What must be said of a machine: on one whose GPU was measured also its name."""
+    return {**MACHINE, "gpu": TEXT} if "gpu" in machine else MACHINE
+
+
 def check(found: dict[str, Any], wanted: dict[str, tuple[type, ...]], place: str) -> None:
     """Raises ValueError, naming the place, unless the fields and their types are exactly those that are wanted."""
     if found.keys() != wanted.keys():

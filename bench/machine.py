@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("zoomkern", "csrc", "bench", "CMakeLists.txt", "setup.py", ":!bench/results")
 
 
+def accelerator(device: str) -> dict[str, object]:
+    """For results of a GPU, its name."""
+    return {} if device == "cpu" else {"gpu": torch.cuda.get_device_name()}
+
+
 def describe() -> dict[str, object]:
     """Processor, cores, versions, SIMD level, and how busy the machine was."""
     native = backends.explain()["cpu"][0]
@@ -39,7 +44,9 @@ def cpu_model() -> str:
 
 
 def commit() -> tuple[str, bool]:
-    """The commit, and whether the sources differ from it."""
+    """The commit, and whether the sources differ from it; ``ZOOMKERN_COMMIT`` names it where git is not at hand."""
+    if given := os.environ.get("ZOOMKERN_COMMIT"):
+        return given, False
     try:
         return _git("rev-parse", "--short=12", "HEAD"), bool(_git("status", "--porcelain", "--", *SOURCES))
     except (OSError, subprocess.CalledProcessError):

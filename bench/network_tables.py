@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bench.formats import MACHINE, NONE, NUMBER, ORIGIN, TEXT, TIME, check, commit_of, seconds, size_of, times
+from bench.formats import NONE, NUMBER, ORIGIN, TEXT, TIME, check, commit_of, machine_fields, seconds, size_of, times
 
 SUITES = ("models", "step")
 REFERENCE = "ZoomIn"
@@ -118,7 +118,7 @@ class Claim(NamedTuple):
 def validate(suite: str, row: dict[str, Any], place: str) -> None:
     """Raises ValueError, naming the place, if a row does not follow the schema."""
     check(row, _ROWS[suite], place)
-    check(row["machine"], MACHINE, f"{place} machine")
+    check(row["machine"], machine_fields(row["machine"]), f"{place} machine")
     if suite == "step":
         check(row["time"], TIME, f"{place} time")
         check(row["parts"], {name: NUMBER for name in PARTS if name in row["parts"]}, f"{place} parts")

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import network_tables
-from bench.formats import MACHINE, NONE, NUMBER, ORIGIN, TEXT, TIME, check, commit_of, seconds, size_of, times
+from bench.formats import NONE, NUMBER, ORIGIN, TEXT, TIME, check, commit_of, machine_fields, seconds, size_of, times
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE, README = ROOT / "bench/results", ROOT / "docs/benchmarks.md", ROOT / "README.md"
 SCHEMA = 1
-SUITES = ("patches", "sampling", "gathering", "expectation", "memory", *network_tables.SUITES)
+SUITES = ("patches", "sampling", "gathering", "expectation", "memory", "ceilings", *network_tables.SUITES)
 MARKED = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 FLOORS = ("floor: fill + read", "the output alone", "pages that hold a patch's pixels")
 
@@ -62,7 +62,7 @@ def validate(document: dict[str, Any]) -> None:
             network_tables.validate(document["suite"], row, place)
             continue
         check(row, _ROW, place)
-        check(row["machine"], MACHINE, f"{place} machine")
+        check(row["machine"], machine_fields(row["machine"]), f"{place} machine")
         if (row["time"] is None) == (row["peak_bytes"] is None):
             raise ValueError(f"{place}: one of time and peak_bytes must be there")
         for entry in row["against"]:
@@ -141,22 +141,28 @@ def headline(documents: Sequence[dict[str, Any]]) -> str:
         for row in document["rows"]:
             for entry in row["against"]:
                 if entry["goal"] is not None:
-                    what, theirs = f"{document['suite']}: {row['work']}", f"{entry['name']}: {cost(entry)}"
+                    what, theirs = f"{_suite(document)}: {row['work']}", f"{entry['name']}: {cost(entry)}"
                     lines.append(f"| {what} | {cost(row)} | {theirs} | {ratio_of(entry)} | {goal_of(entry)} |")
     return "\n".join([*lines, "", *origins(documents)])
+
+
+def _suite(document: dict[str, Any]) -> str:
+    return document["suite"] if document["device"] == "cpu" else f"{document['suite']}, {document['device']}"
 
 
 def origins(documents: Sequence[dict[str, Any]]) -> list[str]:
     """A line per machine that the rows come from."""
     machines = [row["machine"] for document in documents for row in document["rows"]]
-    keys = ("cpu", "cores", "simd", "torch", "python")
-    distinct = dict.fromkeys(tuple(machine[key] for key in keys) for machine in machines)
+    keys = ("gpu", "cpu", "cores", "simd", "torch", "python")
+    distinct = dict.fromkeys(tuple(machine.get(key) for key in keys) for machine in machines)
     lines = []
-    for cpu, cores, simd, torch, python in distinct:
-        loads = [m["load"] for m in machines if tuple(m[key] for key in keys) == (cpu, cores, simd, torch, python)]
+    for known in distinct:
+        gpu, cpu, cores, simd, torch, python = known
+        loads = [m["load"] for m in machines if tuple(m.get(key) for key in keys) == known]
         busy = max((load for load in loads if load is not None), default=None)
         busy_text = "" if busy is None else f", load average at most {busy} at the start"
-        lines.append(f"Measured on {cpu}, {cores} cores, {simd}; torch {torch}, Python {python}{busy_text}.")
+        machine = f"{gpu}, {cpu}" if gpu else cpu
+        lines.append(f"Measured on {machine}, {cores} cores, {simd}; torch {torch}, Python {python}{busy_text}.")
     return lines
 
 
@@ -173,6 +179,8 @@ def page(documents: Sequence[dict[str, Any]]) -> str:
     ]
     for document in documents:
         parts.append(f"## {document['suite'].capitalize()}, {document['device']}")
+        if document["suite"] == "ceilings":
+            parts.append("Here `zoomkern` is a plain kernel that reads the memory: what gathering is measured against.")
         parts.extend(f"![{name}](figures/{name}.png)" for name in figures_of(document))
         networks = document["suite"] in network_tables.SUITES
         parts.append(network_tables.section(document) if networks else table(document))

@@ -52,7 +52,7 @@ def race(benchmark: Any, ours: Callable[[], Any], rivals: Sequence[Rival], secon
         if any(rival.threads for rival in rivals):
             ours()  # wakes the threads again
 
-    benchmark.pedantic(_repeat, args=(ours, calls), setup=rivals_first, rounds=rounds, iterations=1)
+    benchmark.pedantic(_repeat_and_wait, args=(ours, calls), setup=rivals_first, rounds=rounds, iterations=1)
     if benchmark.stats is None:
         return None
     benchmark.extra_info["calls_per_round"] = calls
@@ -88,15 +88,15 @@ def _once(run: Callable[[], Any]) -> float:
     return min(_block(run, 1) for _ in range(2))
 
 
-def _repeat(run: Callable[[], Any], calls: int) -> None:
+def _repeat_and_wait(run: Callable[[], Any], calls: int) -> None:
     for _ in range(calls):
         run()
+    synchronize()
 
 
 def _block(run: Callable[[], Any], calls: int) -> float:
     start = time.perf_counter()
-    _repeat(run, calls)
-    synchronize()
+    _repeat_and_wait(run, calls)
     return time.perf_counter() - start
 
 

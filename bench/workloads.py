@@ -13,20 +13,23 @@ from zoomkern import PinnedImage
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BLOCK = 1 << 24
+GIGABYTE = 18944  # side of an image of 1.08 GB, whose rows need no padding
 T = TypeVar("T")
 
 
 def pictures(count: int, size: int) -> list[Tensor]:
     """``[3, size, size]`` uint8 views of resident images (HWC, huge pages), filled with random blocks."""
     block = torch.randint(0, 256, (min(BLOCK, size * size * 3),), dtype=torch.uint8)
-    images = []
-    for _ in range(count):
-        image = PinnedImage.empty((3, size, size), torch.uint8, "HWC").tensor
-        rows = image.permute(1, 2, 0).flatten(1)
-        for part in rows.split(max(len(block) // rows.shape[1], 1)):
-            part.copy_(block[: part.numel()].view(part.shape))
-        images.append(image)
-    return images
+    return [picture(size, block).tensor for _ in range(count)]
+
+
+def picture(size: int, block: Tensor) -> PinnedImage:
+    """``[3, size, size]`` uint8 (HWC, huge pages), filled with a block again and again."""
+    image = PinnedImage.empty((3, size, size), torch.uint8, "HWC")
+    rows = image.tensor.permute(1, 2, 0).flatten(1)
+    for part in rows.split(max(len(block) // rows.shape[1], 1)):
+        part.copy_(block[: part.numel()].view(part.shape))
+    return image
 
 
 def attention(*shape: int) -> Tensor:

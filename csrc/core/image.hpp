@@ -15,6 +15,12 @@ struct ImageView {
   int64_t dtype;
 };
 
+// A row of a descriptor table: zoomkern.typing.TABLE_COLUMNS.
+constexpr int64_t kTableColumns = 8;
+ZK_INLINE ImageView view_of_row(const int64_t* row) {
+  return {reinterpret_cast<const void*>(row[0]), {row[1], row[2], row[3]}, {row[4], row[5], row[6]}, row[7]};
+}
+
 ZK_INLINE int64_t floor_div(int64_t a, int64_t b) { return a / b - ((a % b != 0) & ((a < 0) != (b < 0))); }
 
 // Start, along one axis, of the patch of a grid cell: zoomkern/reference/offsets.py.

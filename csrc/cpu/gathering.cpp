@@ -13,16 +13,6 @@ namespace {
 
 constexpr int64_t kBandBytes = 1 << 18;  // of output, per task
 constexpr int64_t kHugePage = 1 << 21;
-constexpr int64_t kMostPixels = (int64_t{1} << 31) - 1;  // along an axis
-
-ImageView view_of(const void* data, const Tensor& image, int64_t first_dim) {
-  ImageView view = {data, {}, {}, dtype_of(image)};
-  for (int64_t i = 0; i < 3; ++i) {
-    view.size[i] = image.size(first_dim + i);
-    view.stride[i] = image.stride(first_dim + i);
-  }
-  return view;
-}
 
 // A large fresh result is faulted in by huge pages where the system allows it: a 512th of the faults.
 void advise_huge(void* data, int64_t bytes) {
@@ -35,71 +25,27 @@ void advise_huge(void* data, int64_t bytes) {
 #endif
 }
 
-int64_t patch_pixels(const Reading& reading) { return reading.size[0] * reading.size[1]; }
-
-// Where a patch starts once its window has been moved, if it is to be moved.
-void place(const ImageView& image, const int64_t* offset, const Reading& reading, int64_t placed[2]) {
-  for (int axis = 0; axis < 2; ++axis) {
-    placed[axis] = offset[axis];
-    if (reading.shift) {
-      placed[axis] = shift_inside(offset[axis], image.size[1 + axis], reading.size[axis], reading.step);
-    }
-  }
-}
-
 }  // namespace
 
 Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& table, int64_t batch, int64_t channels) {
-  if (table) {
-    require_type(*table, ScalarType::Long, "zoomkern: table must be int64");
-    require(images.empty() && table->dim() == 2 && table->size(0) == batch && table->size(1) == 8,
-            "zoomkern: table must be [B, 8], without images");
-    const Tensor rows = dense(*table);
-    for (int64_t b = 0; b < batch; ++b) {
-      const int64_t* row = read<int64_t>(rows) + 8 * b;
-      require(row[7] >= 0 && row[7] < kDtypes, "zoomkern: table has an unknown pixel type");
-      views_.push_back(
-          {reinterpret_cast<const void*>(row[0]), {row[1], row[2], row[3]}, {row[4], row[5], row[6]}, row[7]});
-    }
-  } else if (images.size() == 1 && images[0].dim() == 4) {
-    require(images[0].size(0) == batch, "zoomkern: images must be one for each row");
-    const int64_t bytes = images[0].stride(0) * kDtypeBytes[dtype_of(images[0])];
-    for (int64_t b = 0; b < batch; ++b) views_.push_back(view_of(read<char>(images[0]) + b * bytes, images[0], 1));
-  } else {
-    require(static_cast<int64_t>(images.size()) == batch, "zoomkern: images must be one for each row");
-    for (const Tensor& image : images) {
-      require(image.dim() == 3, "zoomkern: images must be [C, H, W]");
-      views_.push_back(view_of(image.const_data_ptr(), image, 0));
+  const ImageArguments given(images, table, batch, channels);
+  for (int64_t b = 0; b < batch; ++b) {
+    if (given.table) {
+      const ImageView view = view_of_row(read<int64_t>(given.table) + kTableColumns * b);
+      require(view.dtype >= 0 && view.dtype < kDtypes, "zoomkern: table has an unknown pixel type");
+      require(view.size[0] == channels, "zoomkern: images and conversion differ in channels");
+      views_.push_back(view);
+    } else {
+      views_.push_back(given.views[given.together ? 0 : b]);
+      views_[b].data = static_cast<const char*>(views_[b].data) + b * given.pitch;
     }
   }
-  for (const ImageView& view : views_)
-    require(view.size[0] == channels, "zoomkern: images and conversion differ in channels");
-}
-
-Conversion::Conversion(const Tensor& conversion) : rows(dense_as(conversion, ScalarType::Double)) {
-  require(conversion.dim() == 2 && conversion.size(0) == 3, "zoomkern: conversion must be [3, C]");
-}
-
-Reading make_reading(int64_t height, int64_t width, int64_t step, bool shift, int64_t dtype, bool channels_last) {
-  require(height > 0 && width > 0 && step > 0, "zoomkern: patch size and step must be positive");
-  require(std::max(height, width) <= kMostPixels / step, "zoomkern: step times patch size must be below 2^31");
-  require(dtype >= kFloat16 && dtype < kDtypes, "zoomkern: dtype must be floating point");
-  return {{height, width}, step, shift, dtype, channels_last};
 }
 
 Tensor make_patches(int64_t batch, int64_t draws, int64_t channels, const Reading& reading) {
-  const int64_t height = reading.size[0], width = reading.size[1];
-  const ScalarType type = kScalarTypes[reading.dtype];
-  Tensor out = reading.channels_last ? make({batch, draws, height, width, channels}, type)
-                                     : make({batch, draws, channels, height, width}, type);
+  Tensor out = make(patch_sizes(batch, draws, channels, reading), kScalarTypes[reading.dtype]);
   advise_huge(out.mutable_data_ptr(), out.numel() * kDtypeBytes[reading.dtype]);
   return out;
-}
-
-void check_patches(const Tensor& out, int64_t batch, int64_t draws, int64_t channels, const Reading& reading) {
-  require(out.is_contiguous() && dtype_of(out) == reading.dtype &&
-              out.numel() == batch * draws * channels * patch_pixels(reading),
-          "zoomkern: out must be contiguous and have the size and type of the patches");
 }
 
 void gather(const Images& images, const int64_t* offsets, int64_t batch, int64_t draws, const Conversion& conversion,
@@ -112,8 +58,8 @@ void gather(const Images& images, const int64_t* offsets, int64_t batch, int64_t
   parallel(batch * draws * bands, [&](int64_t task) {
     const int64_t patch = task / bands, first = task % bands * band;
     const ImageView& image = images[patch / draws];
-    int64_t offset[2];
-    place(image, offsets + 2 * patch, reading, offset);
+    const int64_t offset[2] = {place(image, reading, 0, offsets[2 * patch]),
+                               place(image, reading, 1, offsets[2 * patch + 1])};
     void* to = static_cast<char*>(out) + patch * height * row_bytes;
     kernels().read_rows(image, offset, reading, rows, first, std::min(first + band, height), to);
   });
@@ -136,8 +82,7 @@ struct Gather {
         offsets(dense(at)),
         conversion(rows),
         reading(how) {
-    require_type(at, ScalarType::Long, "zoomkern: offsets must be int64");
-    require(at.dim() == 3 && at.size(2) == 2, "zoomkern: offsets must be [B, N, 2]");
+    check_offsets(at);
   }
 
   void run(Tensor& out) const {
@@ -172,8 +117,7 @@ void add_patches(const ImageView& image, const int64_t* offsets, int64_t draws, 
   const int64_t pitch = reading.channels_last ? channels : 1;
   std::vector<R> sum((last - first) * width, R{0});
   for (int64_t n = 0; n < draws; ++n) {
-    int64_t offset[2];
-    place(image, offsets + 2 * n, reading, offset);
+    const int64_t offset[2] = {place(image, reading, 0, offsets[2 * n]), place(image, reading, 1, offsets[2 * n + 1])};
     const Span rows = inside(offset[0], image.size[1], reading.size[0], step);
     const Span columns = inside(offset[1], width, reading.size[1], step);
     for (int64_t i = rows.first; i < rows.last && columns.first < columns.last; ++i) {
@@ -213,7 +157,7 @@ std::vector<Tensor> gather_patches_backward(Tensor grad, std::vector<Tensor> ima
   const bool any_wide = std::any_of(images.begin(), images.end(), is_wide);
   const Tensor single = all_wide ? stored : dense_as(stored, ScalarType::Float);
   const Tensor wide = any_wide ? dense_as(stored, ScalarType::Double) : stored;
-  const int64_t patch = call.draws * conversion.size(1) * patch_pixels(reading);
+  const int64_t patch = call.draws * conversion.size(1) * height * width;
   std::vector<Tensor> grads;
   for (const Tensor& image : images) {
     std::vector<int64_t> sizes(image.sizes().begin(), image.sizes().end());

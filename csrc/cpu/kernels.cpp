@@ -321,14 +321,10 @@ void masses(const Scores& scores, int64_t items, double max, int bits, uint64_t*
   }
 }
 
-// (1 - exp(-x)) / x for x < 1/4: the Taylor series, relative error below 1e-15.
-constexpr double kFilled[] = {1.0,        -1.0 / 2,     1.0 / 6,      -1.0 / 24,      1.0 / 120,     -1.0 / 720,
-                              1.0 / 5040, -1.0 / 40320, 1.0 / 362880, -1.0 / 3628800, 1.0 / 39916800};
-
 double log_filled_sum(const double* c, int64_t count, double s, double* filled) {
   for (int64_t j = 0; j < count; ++j) {
     const double x = c[j] * s;
-    filled[j] = x < 0.25 ? x * exact::horner(kFilled, x) : 1.0 - exact::exp(-x);
+    filled[j] = exact::one_minus_exp(x);
   }
   double lanes[8] = {};
   const int64_t pairs = count / 16 * 16;

@@ -4,40 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/image.hpp"
+#include "core/reading.hpp"
+#include "core/scores.hpp"
 
 namespace zoomkern {
-
-// A stretch of one row of logits; a dtype of zoomkern.typing.PIXEL_DTYPES, floating.
-struct Scores {
-  const void* data;
-  const bool* mask;  // null: every item may be drawn
-  int64_t dtype;
-
-  Scores from(int64_t item) const {
-    return {static_cast<const char*>(data) + item * kDtypeBytes[dtype], mask ? mask + item : nullptr, dtype};
-  }
-};
 
 struct Scan {
   double max;        // of the items that may be drawn, -inf if there are none
   int64_t drawable;  // how many may be drawn
   bool wrong;        // whether there is a NaN or +inf among them
-};
-
-// Which random numbers a row reads.
-struct Key {
-  uint64_t seed;
-  uint32_t row;
-};
-
-// How patches are read and stored.
-struct Reading {
-  int64_t size[2];  // output pixels
-  int64_t step;
-  bool shift;
-  int64_t dtype;  // of the result
-  bool channels_last;
 };
 
 struct Kernels {

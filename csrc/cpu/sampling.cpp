@@ -9,6 +9,7 @@
 #include "core/philox.hpp"
 #include "cpu/masses.hpp"
 #include "cpu/weights.hpp"
+#include "stable/complaints.hpp"
 
 namespace zoomkern {
 
@@ -39,17 +40,7 @@ double score(const Scores& row, int64_t item) {
 [[noreturn]] void report_wrong(const Scores& row, int64_t items, int64_t b) {
   int64_t item = 0;
   while (item < items && score(row, item) <= std::numeric_limits<double>::max()) ++item;
-  const double value = score(row, item);
-  throw std::runtime_error("logits must be finite, or -inf where nothing may be drawn; got " +
-                           std::string(std::isnan(value) ? "nan" : "inf") + " in row " + std::to_string(b) + ", item " +
-                           std::to_string(item) +
-                           ". Look for an overflow in the network that made them, or mask such items.");
-}
-
-[[noreturn]] void report_short(int64_t needed, int64_t drawable, int64_t b) {
-  throw std::runtime_error("logits must have at least " + std::to_string(needed) +
-                           " items that may be drawn in every row; row " + std::to_string(b) + " has " +
-                           std::to_string(drawable) + ". Draw fewer, widen the mask, or pass on_short='pad'.");
+  throw std::runtime_error(complain_of_value(std::isnan(score(row, item)), b, item));
 }
 
 std::vector<RowStats> statistics(const Batch& batch) {
@@ -291,7 +282,7 @@ void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, const st
 }
 
 Drawn make_drawn(const Batch& batch, const Tensor& index) {
-  const ScalarType type = batch.scores.dtype == kFloat64 ? ScalarType::Double : ScalarType::Float;
+  const ScalarType type = batch.probability_type();
   const int64_t width = index.size(1);
   return {index, make({batch.rows, width}, type), make({batch.rows, width}, type),
           make({batch.rows}, ScalarType::Double)};
@@ -299,30 +290,10 @@ Drawn make_drawn(const Batch& batch, const Tensor& index) {
 
 }  // namespace
 
-Batch::Batch(const Tensor& logits, const std::optional<Tensor>& mask)
-    : rows(logits.size(0)), items(logits.size(1)), logits_(dense(logits)), mask_(dense(mask)) {
-  require(logits.dim() == 2, "zoomkern: logits must be [B, L]");
-  require_type(mask, ScalarType::Bool, "zoomkern: mask must be bool");
-  require(!mask || (mask->dim() == 2 && mask->size(0) == rows && mask->size(1) == items),
-          "zoomkern: mask must have the shape of logits");
-  scores = {logits_.const_data_ptr(), read<bool>(mask_), dtype_of(logits_)};
-  require(scores.dtype >= kFloat16, "zoomkern: logits must be floating point");
-}
-
 double RowStats::lse() const { return drawable ? max + std::log(sum) : 0.0; }
 
-void check_codes(int64_t sampler, int64_t estimator) {
-  require(sampler >= kGumbel && sampler <= kTopk, "zoomkern: unknown sampler");
-  require(estimator == 0 || (sampler == kGumbel && estimator == kDesraj), "zoomkern: unknown estimator");
-}
-
 Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule) {
-  require_type(seed, ScalarType::Long, "zoomkern: seed must be int64");
-  require_type(counts, ScalarType::Long, "zoomkern: counts must be int64");
-  require(rule.num_samples >= 0, "zoomkern: num_samples must not be negative");
-  check_codes(rule.sampler, rule.estimator);
-  require(seed.dim() == 0 || (seed.dim() == 1 && seed.size(0) == batch.rows), "zoomkern: seed must be a scalar or [B]");
-  require(!counts || (counts->dim() == 1 && counts->size(0) == batch.rows), "zoomkern: counts must be [B]");
+  check_draw(batch, seed, counts, rule);
   const Tensor seeds = dense(seed);
   const std::optional<Tensor> limits = dense(counts);
   Drawn drawn = make_drawn(batch, make({batch.rows, rule.num_samples}, ScalarType::Long));
@@ -338,7 +309,7 @@ Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& 
     const int64_t wanted = limits ? read<int64_t>(*limits)[b] : rule.num_samples;
     require(wanted >= 0 && wanted <= rule.num_samples, "zoomkern: counts must lie between 0 and num_samples");
     const int64_t needed = repeats ? std::min<int64_t>(wanted, 1) : wanted, drawable = stats[b].drawable;
-    if (drawable < needed && !rule.pad) report_short(needed, drawable, b);
+    if (drawable < needed && !rule.pad) throw std::runtime_error(complain_of_few(needed, drawable, b));
     draws[b] = drawable >= needed ? wanted : repeats ? 0 : drawable;
     const int64_t own = read<int64_t>(seeds)[seed.dim() ? b : 0];
     keys[b] = {static_cast<uint64_t>(own), static_cast<uint32_t>(seed.dim() ? 0 : b)};
@@ -368,8 +339,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, std::optional<T
 }
 
 void check_index(const Tensor& index, const Batch& batch) {
-  require_type(index, ScalarType::Long, "zoomkern: index must be int64");
-  require(index.dim() == 2 && index.size(0) == batch.rows, "zoomkern: index must be [B, N]");
+  check_index_tensor(index, batch);
   const Tensor drawn = dense(index);
   const int64_t *items = read<int64_t>(drawn), width = index.size(1);
   for (int64_t i = 0; i < batch.rows * width; ++i) {
@@ -403,14 +373,11 @@ void add_drawn(const int64_t* index, const W* grad, int64_t draws, T* out) {
 // grad logit_i = sum over draws j of i of g_j - p_i sum_j g_j.
 Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor> mask, Tensor index, Tensor lse) {
   const Batch batch(logits, mask);
+  check_backward_tensors(grad_log_prob, index, lse, batch);
   check_index(index, batch);
-  require_type(lse, ScalarType::Double, "zoomkern: lse must be float64");
-  require(lse.dim() == 1 && lse.size(0) == batch.rows, "zoomkern: lse must be [B]");
   const Tensor drawn = dense(index), lses = dense(lse);
   const Tensor grads = dense_as(grad_log_prob, ScalarType::Double);
   const int64_t width = drawn.size(1), chunks = chunks_of(batch.items), dtype = batch.scores.dtype;
-  require(grads.dim() == 2 && grads.size(0) == batch.rows && grads.size(1) == width,
-          "zoomkern: grad_log_prob must be [B, N]");
   Tensor out = make({batch.rows, batch.items}, kScalarTypes[dtype]);
   char* data = write<char>(out);
   std::vector<double> totals(batch.rows, 0.0);

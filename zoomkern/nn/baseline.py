@@ -57,7 +57,7 @@ class RunningMeanBaseline(nn.Module):
         alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
         if not self.training or (alone and pooled.shape[0] == 0):
             return
-        total, count = pooled.detach().to(self.mean.dtype).sum(0), self.mean.new_tensor(pooled.shape[0])
+        total, count = pooled.detach().to(self.mean.dtype).sum(0), self.mean.new_full((), pooled.shape[0])
         if not alone:
             everywhere = torch.cat((total, count[None]))
             dist.all_reduce(everywhere)

@@ -1,0 +1,147 @@
+"""``zoomkern.gather_patches`` from page-locked memory, against the link it reads through.
+
+Rates are of calls in a CUDA graph, so that the host's time is not in them: as many calls in a graph as make up
+100 MB, each at places of its own, against one plain kernel, or one copy, of as many bytes.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import zoomkern
+from bench import baselines, timing, workloads
+from bench.gpu.graphs import captured
+from bench.timing import Rival
+from bench.workloads import GIGABYTE, MEAN, STD
+
+WORKS = {"64x256": (64, 256, 0.9), "64x100": (64, 100, 0.7), "1024x224": (1024, 224, None)}
+LEAST = 10**8  # bytes in a graph
+ROUNDS = 9
+STREAM, COPY = "plain kernel, the same bytes in a row", "copy engine, the same bytes in a row"
+READ = {"mean": MEAN, "std": STD, "dtype": torch.float16}
+
+
+def work_of(name, side):
+    draws, patch, _ = WORKS[name]
+    return f"one image of {side} x {side} x 3 uint8, page-locked, N = {draws}, {patch} x {patch} float16"
+
+
+class Calls:
+    """Calls in a graph: ``replay`` makes them all."""
+
+    def __init__(self, image, name):
+        draws, patch, _ = WORKS[name]
+        self.nbytes = draws * 3 * patch * patch
+        self.count = -(-LEAST // self.nbytes)
+        side = image.shape[1]
+        self.places = [workloads.places(1, draws, side, patch).cuda() for _ in range(self.count)]
+        out = torch.empty(1, draws, 3, patch, patch, dtype=torch.float16, device="cuda")
+        turn = workloads.rotate(self.places)
+        self.call = lambda: zoomkern.gather_patches([image], turn(), patch, out=out, **READ)
+        at = self.places[0]
+        given = zoomkern.gather_patches([image], at, patch, **READ)
+        wanted = zoomkern.gather_patches([image.tensor], at.cpu(), patch, **READ)
+        assert torch.equal(given.cpu(), wanted)
+        self.replay = captured(self.call, self.count)
+        self.total = self.count * self.nbytes
+
+
+def rivals_of(link, image, nbytes):
+    address = image.tensor.data_ptr()
+    target = torch.empty(nbytes, dtype=torch.uint8, device="cuda")
+    return {STREAM: lambda: link.stream(address, nbytes), COPY: lambda: link.copy(target, address, nbytes)}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_gather_at_the_speed_of_the_link(record, device, link, picture, name):
+    image = picture(GIGABYTE)
+    calls = Calls(image, name)
+    rivals = rivals_of(link, image, calls.total)
+    record(
+        f"graph-{name}",
+        f"{work_of(name, GIGABYTE)}, {calls.count} calls in a graph",
+        calls.replay,
+        [Rival(rival, run) for rival, run in rivals.items()],
+        bytes_moved=calls.total,
+        share_of="C",
+        speed=calls.total / timing.measure(rivals[STREAM]),
+        device=device,
+    )
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("name", ["64x256", "64x100"])
+def test_gather_on_few_multiprocessors(benchmark, keep, device, link, picture, name, count):
+    """All other multiprocessors are occupied; the rivals have the whole device."""
+    image = picture(GIGABYTE)
+    calls = Calls(image, name)
+    rivals = rivals_of(link, image, calls.total)
+    for run in (calls.replay, *rivals.values()):
+        run()
+    times = {None: [], **{rival: [] for rival in rivals}}
+    for _ in range(ROUNDS):
+        for rival, run in rivals.items():
+            times[rival].append(link.seconds(run))
+        times[None].append(link.seconds_on(count, calls.replay))
+    benchmark.pedantic(calls.replay, rounds=1)
+    mine, *theirs = map(timing.summary, times.values())
+    goal = WORKS[name][2] if count == 16 else None
+    against = [
+        {
+            "name": rival,
+            "time": summary,
+            "ratio": summary["median"] / mine["median"],
+            "goal": goal if rival == STREAM else None,
+            "peak_bytes": None,
+            "missing": None,
+        }
+        for rival, summary in zip(rivals, theirs, strict=True)
+    ]
+    work = f"{work_of(name, GIGABYTE)}, {calls.count} calls in a graph on {count} multiprocessors"
+    keep(f"few-{name}-{count}", work, against, device=device.type, time=mine, bytes_moved=calls.total)
+
+
+@pytest.mark.parametrize("name", ["64x256", "64x100"])
+def test_thirty_gigabytes_cost_what_one_does(record, device, picture, name):
+    side = 102_400  # 31.5 GB
+    calls, small = Calls(picture(side), name), Calls(picture(GIGABYTE), name)
+    record(
+        f"30GB-{name}",
+        f"{work_of(name, side)}, {calls.count} calls in a graph",
+        calls.replay,
+        [Rival("the same in an image of 1 GB", small.replay, 1 / 1.15)],
+        bytes_moved=calls.total,
+        share_of=None,
+        device=device,
+    )
+
+
+@pytest.mark.parametrize("name", ["64x100", "1024x224"])
+def test_a_call_against_gathering_on_the_host(record, device, picture, name):
+    draws, patch, _ = WORKS[name]
+    image = picture(GIGABYTE)
+    places = [workloads.places(1, draws, GIGABYTE, patch) for _ in range(8)]
+    host, there = workloads.rotate(places), workloads.rotate([at.cuda() for at in places])
+    staging = torch.empty(draws, 3, patch, patch, dtype=torch.uint8, pin_memory=True)
+
+    def ours():
+        return zoomkern.gather_patches([image], there(), patch, **READ)
+
+    def rival(into, at=None):
+        return baselines.host_gather(image.tensor, (host() if at is None else at)[0], patch, into)
+
+    given = zoomkern.gather_patches([image], places[0].cuda(), patch, mean=MEAN, std=STD)[0]
+    torch.testing.assert_close(rival(staging, places[0]), given.half(), rtol=1e-3, atol=2e-3)
+    record(
+        f"call-{name}",
+        work_of(name, GIGABYTE),
+        ours,
+        [
+            Rival("slice, stack, pin, copy, normalise", lambda: rival(None), 10 if draws == 64 else 8),
+            Rival("slices into a page-locked buffer, copy, normalise", lambda: rival(staging)),
+        ],
+        bytes_moved=draws * 3 * patch * patch,
+        share_of=None,
+        device=device,
+    )

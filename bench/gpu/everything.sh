@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Everything that a GPU can tell, in under ten minutes: bench/gpu/everything.sh REPORT [STEP...]
+#
+# Builds for the GPU that is there, in a copy of the tree, then takes the steps, all of them if none is named:
+# tests, sanitizers (compute-sanitizer's four tools over every op), facts (what the driver says), ceilings (what the
+# link gives), benches (the ops). Nothing is downloaded. Each step has its own time limit, and none stops another.
+# REPORT gets summary.txt, log.txt, facts.json and the result files. PYTHON names the Python, which needs a torch with
+# CUDA, pytest, pytest-timeout, pytest-benchmark and hypothesis; nvcc and cmake must be there too.
+set -uo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+[ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+mkdir -p "$1" && report=$(cd "$1" && pwd) || exit 2
+shift
+[ $# -gt 0 ] || set -- sanitizers tests facts ceilings benches
+
+most=590 # seconds in all
+export report python=${PYTHON:-python3} tree PYTHONUNBUFFERED=1 MPLBACKEND=Agg
+export PATH=$PATH:/usr/local/cuda/bin
+unset ZOOMKERN_NATIVE ZOOMKERN_CUDA ZOOMKERN_TORCH ZOOMKERN_BACKEND ZOOMKERN_SIMD ZOOMKERN_CHECK TRITON_INTERPRET
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+began=$SECONDS
+: >"$report/log.txt"
+: >"$report/summary.txt"
+
+note() { # note SECONDS NAME VERDICT: a line of the summary
+  printf '%5d s  %-24s %s\n' "$@" | tee -a "$report/summary.txt"
+}
+
+step() { # step NAME LIMIT COMMAND...
+  local name=$1 limit=$2 start=$SECONDS verdict=passed code=0 left=$((most - SECONDS + began))
+  [ "$limit" -lt "$left" ] || limit=$left
+  [ "$limit" -gt 5 ] || { note 0 "$name" "STOPPED before it began: no time was left"; return; }
+  printf '\n=== %s\n' "$name" >>"$report/log.txt"
+  timeout --kill-after=10 "$limit" "${@:3}" >>"$report/log.txt" 2>&1 || code=$?
+  [ $code -eq 0 ] || verdict="FAILED ($code): see log.txt"
+  [ $code -ne 124 ] && [ $code -ne 137 ] || verdict="STOPPED after its $limit s"
+  note $((SECONDS - start)) "$name" "$verdict"
+}
+
+build() {
+  set -e
+  cd "$root"
+  tar -c --exclude='*.so' --exclude=__pycache__ --exclude=_build.json \
+    CMakeLists.txt Makefile README.md pyproject.toml setup.py csrc zoomkern bench tests docs | tar -x -C "$tree"
+  local torch
+  torch=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))')
+  : "${TORCH_CUDA_ARCH_LIST:=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')}"
+  export TORCH_CUDA_ARCH_LIST
+  cmake -S "$tree" -B "$tree/build" -DPython_EXECUTABLE="$(command -v "$python")" -DZOOMKERN_TORCH="$torch" \
+    -DZOOMKERN_CUDA=1
+  cmake --build "$tree/build" --parallel "$(nproc)"
+  cmake --install "$tree/build" --prefix "$tree"
+  inside "$python" -m zoomkern.cli.main info
+}
+
+inside() { # inside COMMAND...: in the copy that was built; git, if it is there, speaks of the tree that was copied
+  if [ -d "$root/.git" ]; then export GIT_DIR=$root/.git GIT_WORK_TREE=$root; fi
+  (cd "$tree" && PYTHONPATH=$tree "$@")
+}
+
+tests() {
+  local workers=()
+  ! "$python" -c 'import xdist' 2>/dev/null || workers=(-n 6)
+  inside "$python" -m pytest -q -m gpu tests/gpu "${workers[@]}"
+}
+
+sanitizer() { # sanitizer TOOL: a line for the summary, and in REPORT/TOOL.log what it said
+  local tool=$1 log=$tree/$1.log start=$SECONDS verdict errors ours
+  if ! command -v compute-sanitizer >/dev/null; then
+    note 0 "$tool" "did not run: there is no compute-sanitizer"
+    return
+  fi
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 inside timeout --kill-after=10 150 \
+    compute-sanitizer --tool "$tool" --report-api-errors no --print-limit 20 --error-exitcode 99 \
+    "$python" bench/gpu/exercise.py cuda >"$log" 2>&1
+  local code=$?
+  errors=$(grep -oE '(ERROR|RACECHECK) SUMMARY: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+')
+  ours=$(grep -cE '=========     (at|by) .*zoomkern' "$log")
+  if [ $code -eq 124 ] || [ $code -eq 137 ]; then
+    verdict="did not run: not done within 150 s, $(grep -c ' ran$' "$log") of 3 parts were"
+  elif [ $code -eq 0 ] && [ "${errors:-1}" -eq 0 ]; then
+    verdict="clean"
+  elif [ $code -eq 99 ] || [ "${errors:-0}" -gt 0 ]; then
+    verdict="FAILED: $errors errors, $ours lines of them about our kernels"
+  else
+    verdict="did not run: $(grep -m1 -iE 'not supported|error|unable|failed' "$log" || tail -1 "$log")"
+  fi
+  note $((SECONDS - start)) "$tool" "$verdict"
+}
+
+sanitizers() { # all four at once, beside the tests: nothing is timed then
+  local tool
+  for tool in memcheck racecheck initcheck synccheck; do sanitizer "$tool" & done
+  wait
+  for tool in memcheck racecheck initcheck synccheck; do
+    printf '\n=== %s\n' "$tool" >>"$report/log.txt"
+    [ ! -f "$tree/$tool.log" ] || head -c 60000 "$tree/$tool.log" >>"$report/log.txt"
+  done
+}
+
+facts() { inside "$python" -m bench.gpu.facts >"$report/facts.json" && cat "$report/facts.json"; }
+
+measure() { # measure SECONDS-A-ROW FILE...
+  local options=(--benchmark-only --bench-device cuda --bench-threads "$(nproc)" --bench-seconds "$1")
+  inside "$python" -m pytest -q "${@:2}" "${options[@]}" --bench-results "$report"
+}
+
+ceilings() { measure 0.3 bench/gpu/bench_ceilings.py; }
+benches() { measure 0.6 bench/gpu/bench_gathering.py bench/gpu/bench_patches.py bench/ops/bench_sampling.py; }
+
+export root
+export -f build inside tests facts measure ceilings benches
+step build 200 bash -c build
+for name in "$@"; do
+  case $name in
+    tests) step tests 180 bash -c tests ;;
+    sanitizers) sanitizers & ;;
+    facts) wait && step facts 40 bash -c facts ;;
+    ceilings) wait && step ceilings 130 bash -c ceilings ;;
+    benches) wait && step benches 200 bash -c benches ;;
+    *) note 0 "$name" "FAILED: there is no such step" ;;
+  esac
+done
+wait
+tail -n 40 "$report/log.txt"
+printf '\n%5d s  in all\n' $((SECONDS - began)) | tee -a "$report/summary.txt"
+cat "$report/summary.txt"
+! grep -qE 'FAILED|STOPPED' "$report/summary.txt"

@@ -1,0 +1,84 @@
+"""Every op once or twice at small sizes, in each regime of theirs: what compute-sanitizer watches.
+
+Results are compared with the CPU's, so that a checker that breaks a kernel shows too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+
+import torch
+
+os.environ["ZOOMKERN_CHECK"] = "1"  # before any op asks
+
+import zoomkern
+from zoomkern import ImageBank, PinnedImage
+
+SAMPLERS = ("gumbel", "threshold", "replacement", "topk")
+ITEMS = (31, 1000, 20_000, 300_000)
+
+
+def draws(backend: str, device: str) -> None:
+    for sampler, items in itertools.product(SAMPLERS, ITEMS):
+        logits, mask = 2 * torch.randn(3, items), torch.rand(3, items) < 0.9
+        options = {"sampler": sampler, "on_short": "pad", "max_samples": 20, "seed": items}
+        counts = torch.tensor([20, 0, 7])
+        leaf = logits.to(device).requires_grad_()
+        drawn = zoomkern.sample(leaf, counts.to(device), mask=mask.to(device), backend=backend, **options)
+        drawn.log_prob.sum().backward()
+        wanted = zoomkern.sample(logits, counts, mask=mask, backend="cpu", **options)
+        assert torch.equal(drawn.index.cpu(), wanted.index), (sampler, items)
+        assert bool(leaf.grad.isfinite().all())
+        zoomkern.draw_weights(leaf.detach(), drawn.index, sampler=sampler, mask=mask.to(device), backend=backend)
+
+
+def patches(backend: str, device: str) -> None:
+    pixels = [torch.randint(0, 256, (3, 97, 131)).to(torch.uint8), torch.rand(3, 64, 50)]
+    sources = {
+        "list": ([pixels[0]] * 2, [pixels[0].to(device)] * 2),
+        "pinned": ([pixels[0]] * 2, [PinnedImage(pixels[0])] * 2),
+        "bank": (ImageBank(pixels)[[1, 0]], ImageBank([PinnedImage(p) for p in pixels], device)[[1, 0]]),
+    }
+    places = torch.randint(-60, 150, (2, 9, 2))
+    places[0, 0] = torch.tensor([-(1 << 63), (1 << 63) - 1])
+    modes = itertools.product(("constant", "shift"), (torch.contiguous_format, torch.channels_last), (1, 3))
+    for (host, there), (mode, layout, step) in itertools.product(sources.values(), modes):
+        for size, dtype in (((7, 33), torch.float32), ((40, 100), torch.float16)):
+            read = {"padding_mode": mode, "memory_format": layout, "step": step, "dtype": dtype, "fill": 3}
+            given = zoomkern.gather_patches(there, places.to(device), size, backend=backend, **read)
+            wanted = zoomkern.gather_patches(host, places, size, backend="cpu", **read)
+            assert torch.equal(given.cpu(), wanted)
+    logits = torch.randn(2, 9, 11, device=device, requires_grad=True)
+    image = pixels[1].to(device).expand(2, -1, -1, -1).clone().requires_grad_()
+    drawn = zoomkern.sample_patches(image, logits, 5, (16, 20), seed=1, backend=backend)
+    pooled = zoomkern.expectation(drawn.patches.flatten(2), drawn.sample, backend=backend)
+    pooled.sum().backward()
+    assert bool(image.grad.isfinite().all())
+
+
+def faults(backend: str, device: str) -> None:
+    """Values that nothing can be drawn from, raised at once as ZOOMKERN_CHECK=1 asks; the process lives on."""
+    for value, items in itertools.product((torch.nan, torch.inf), ITEMS):
+        logits = torch.zeros(2, items, device=device)
+        logits[1, items // 2] = value
+        try:
+            zoomkern.sample(logits, 5, seed=0, backend=backend)
+        except ValueError:
+            continue
+        raise AssertionError("a fault was not told")
+
+
+def main() -> None:
+    backend, device = (*sys.argv[1:], "cuda")[:2]
+    torch.manual_seed(0)
+    for part in (draws, patches, faults):
+        part(backend, device)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        print(part.__name__, "ran")
+
+
+if __name__ == "__main__":
+    main()

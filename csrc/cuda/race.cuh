@@ -1,0 +1,210 @@
+// Who can be among the first: the race of Gumbel sampling, and the plain order of scores. Either is a contest, of which
+// a bound leaves few items; these are ranked by their exact keys. A bound that was too strict is noticed, and then all
+// keys are looked at.
+#pragma once
+
+#include "core/philox.hpp"
+#include "cuda/rows.cuh"
+#include "cuda/selection.cuh"
+
+namespace zoomkern::cuda {
+
+constexpr double kLog2e = 1.4426950408889634;
+
+// More than the arrivals that are wanted: they scatter as a Poisson variate, or less.
+ZK_INLINE double ample(int64_t draws) {
+  const double n = static_cast<double>(draws);
+  return n + 6 * sqrt(n) + 16;
+}
+
+// Room for those whom a bound leaves.
+inline int64_t room_for(int64_t draws, int64_t items) {
+  const int64_t wanted = 2 * static_cast<int64_t>(ample(draws)) + 256;
+  return wanted < items ? wanted : items;
+}
+
+// An item arrives at time -log(1 - u) / w, where w = exp(score - max); the key is minus the logarithm of that.
+template <class T>
+struct Race {
+  using R = Real<T>;
+
+  Row<T> row;
+  double max;
+  Key random;
+
+  __device__ __forceinline__ uint64_t key(int64_t item, R score) const {
+    const uint64_t i = static_cast<uint64_t>(item);
+    const uint32_t high = word(random.seed, i, random.row, kRace), low = word(random.seed, i, random.row, kRace + 1);
+    return ordered((static_cast<double>(score) - max) - exact::log_exponential(high, low));
+  }
+
+  // Rejects by u >= w * exp(bound), in logarithms of base two, where `bound` is that of a time: -log(1 - u) is not
+  // below u. The bits of a float, read as an integer, are 2^23 times a lower bound of its logarithm plus 127; the first
+  // 31 bits of u are a lower bound of u, so that only the roundings need the margin. Those of the difference of scores
+  // are relative: it is taken from a score `base` near the one that decides. Of u = 0 the bits say 2^-158, which
+  // rejects only where the other side is less than that; u is never below 2^-65.
+  struct Sieve {
+    Key random;
+    R base;
+    float rise;
+
+    template <class F>
+    __device__ __forceinline__ void pass(int64_t item, const R (&score)[kFour], F keep) const {
+      constexpr float slope = static_cast<float>(kLog2e * 0x1p23);
+      const Words words = philox(random.seed, static_cast<uint64_t>(item) >> 2, random.row, kRace);
+#pragma unroll
+      for (int k = 0; k < kFour; ++k) {
+        const float u = static_cast<float>(static_cast<int32_t>(words.w[k] >> 1));
+        const float other = static_cast<float>(score[k] - base) * slope + rise;
+        if (static_cast<float>(bit_cast<int32_t>(u)) < other) keep(item + k);
+      }
+    }
+  };
+
+  // Everybody may pass a bound of +inf.
+  __device__ __forceinline__ Sieve sieve(double bound) const {
+    constexpr double margin = 0x1p-10;
+    if (bound > kMostBound) return {random, 0, std::numeric_limits<float>::infinity()};
+    const R base = static_cast<R>(max - bound);
+    const double shift = (static_cast<double>(base) - max) + bound;
+    return {random, base, static_cast<float>((shift * kLog2e + (31 + 127 + margin)) * 0x1p23)};
+  }
+
+  // No key of an item that the sieve rejected is as large.
+  __device__ __forceinline__ uint64_t least(double bound) const { return bound > kMostBound ? 0 : ordered(-bound); }
+
+  // The logarithm of a time before which enough items are expected: +inf for everybody, NaN if none can be told. At
+  // least as many arrive as if the mass of every part lay in items as heavy as its heaviest.
+  template <class Team>
+  static __device__ double bound(const Team& team, const Part* parts, int64_t count, const Part& whole, int64_t draws,
+                                 int64_t room) {
+    const double wanted = ample(draws);
+    if (static_cast<double>(whole.drawable) <= 2 * wanted) return kEverybody;
+    const auto expected = [&](double log_time) {
+      double sum = 0;
+      for (int64_t i = team.rank(); i < count; i += Team::kSize) {
+        const double x = (parts[i].max - whole.max) + log_time;
+        sum += parts[i].sum * static_cast<double>(-expm1f(-expf(static_cast<float>(x < 5 ? x : 5))));
+      }
+      return team.reduce(sum, Sum());
+    };
+    const double n = static_cast<double>(draws), enough = n + 4 * sqrt(n) + 8;
+    double low = exact::log(wanted / whole.sum), high = low, step = 0.5, count_at = expected(low);
+    while (count_at < enough && high < kMostBound) {
+      low = high;
+      high += step;
+      step *= 2;
+      count_at = expected(high);
+    }
+    while (count_at > 2 * wanted && high - low > 0x1p-4) {
+      const double middle = 0.5 * (low + high), count_there = expected(middle);
+      if (count_there < enough) {
+        low = middle;
+      } else {
+        high = middle;
+        count_at = count_there;
+      }
+    }
+    // Beyond 512 the roundings of Sieve might exceed its margin.
+    const double shift = (static_cast<double>(static_cast<R>(whole.max - high)) - whole.max) + high;
+    if (count_at >= enough && high <= kMostBound && shift < 512 && shift > -512) return high;
+    return whole.drawable <= room ? kEverybody : std::numeric_limits<double>::quiet_NaN();
+  }
+
+  static constexpr double kEverybody = std::numeric_limits<double>::infinity(), kMostBound = 0x1p20;
+};
+
+// The plain order of scores.
+template <class T>
+struct Top {
+  using R = Real<T>;
+
+  __device__ __forceinline__ uint64_t key(int64_t, R score) const { return ordered(static_cast<double>(score)); }
+
+  struct Sieve {
+    R least;
+
+    template <class F>
+    __device__ __forceinline__ void pass(int64_t item, const R (&score)[kFour], F keep) const {
+#pragma unroll
+      for (int k = 0; k < kFour; ++k) {
+        if (score[k] >= least && score[k] > kLowest<R>) keep(item + k);
+      }
+    }
+  };
+
+  __device__ __forceinline__ Sieve sieve(double bound) const { return {static_cast<R>(bound)}; }
+  __device__ __forceinline__ uint64_t least(double bound) const { return ordered(bound); }
+
+  // A score that as many parts reach as there are draws: -inf for everybody, NaN if there are too few parts.
+  template <class Team>
+  static __device__ double bound(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
+                                 const Part& whole, int64_t draws, int64_t room) {
+    if (whole.drawable <= room) return kLowest<double>;
+    int64_t filled = 0;
+    for (int64_t i = team.rank(); i < count; i += Team::kSize) filled += parts[i].drawable > 0;
+    if (team.reduce(filled, Sum()) < draws) return std::numeric_limits<double>::quiet_NaN();
+    const Nth nth = nth_largest(team, histogram, draws, [&](auto see) {
+      for (int64_t i = team.rank(); i < count; i += Team::kSize) {
+        if (parts[i].drawable > 0) see(ordered(parts[i].max));
+      }
+    });
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t i = team.rank(); i < count; i += Team::kSize) {
+      if (parts[i].drawable > 0 && ordered(parts[i].max) >= nth.value) least = Min()(least, parts[i].max);
+    }
+    return team.reduce(least, Min());
+  }
+};
+
+// Writes the `draws` items with the largest keys, in order. `count` items whom the sieve let pass stand in `runners`
+// (more than `room`: not all of them), in any order.
+template <class Team, class T, class Contest>
+__device__ void finish(const Team& team, const Row<T>& row, const Contest& contest, double bound, Runner* runners,
+                       int64_t count, int64_t room, int64_t draws, Runner* few, int64_t few_room,
+                       unsigned long long* counter, int64_t* index) {
+  const auto key_of = [&](int64_t item) { return contest.key(item, row.at(item)); };
+  if (count >= draws && count <= room) {
+    Runner* const list = count <= few_room ? few : runners;
+    for (int64_t i = team.rank(); i < count; i += Team::kSize) {
+      const int64_t item = runners[i].item;
+      list[i] = {key_of(item), item};
+    }
+    team.sync();
+    sort(team, list, count, Ahead());
+    if (list[draws - 1].key >= contest.least(bound)) {
+      for (int64_t i = team.rank(); i < draws; i += Team::kSize) index[i] = list[i].item;
+      return;
+    }
+  }
+  // All keys, as often as it takes to find the last that wins, and then the last item that wins with it.
+  auto* const histogram = reinterpret_cast<unsigned long long*>(few);
+  const auto visit_keys = [&](auto see) {
+    for (int64_t item = team.rank(); item < row.items; item += Team::kSize) {
+      const Real<T> score = row.at(item);
+      if (score > kLowest<Real<T>>) see(contest.key(item, score), item);
+    }
+  };
+  const Nth last =
+      nth_largest(team, histogram, draws, [&](auto see) { visit_keys([&](uint64_t key, int64_t) { see(key); }); });
+  uint64_t first_tie = 0;
+  if (last.ties) {
+    first_tie = nth_largest(team, histogram, last.ties, [&](auto see) {
+                  visit_keys([&](uint64_t key, int64_t item) {
+                    if (key == last.value) see(~static_cast<uint64_t>(item));
+                  });
+                }).value;
+  }
+  team.sync();
+  if (team.rank() == 0) *counter = 0;
+  team.sync();
+  visit_keys([&](uint64_t key, int64_t item) {
+    if (key < last.value || (last.ties && key == last.value && ~static_cast<uint64_t>(item) < first_tie)) return;
+    runners[atomicAdd(counter, 1ull)] = {key, item};
+  });
+  team.sync();
+  sort(team, runners, draws, Ahead());
+  for (int64_t i = team.rank(); i < draws; i += Team::kSize) index[i] = runners[i].item;
+}
+
+}  // namespace zoomkern::cuda

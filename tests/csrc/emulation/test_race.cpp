@@ -1,0 +1,131 @@
+// csrc/cuda/race.cuh: no item that could win is rejected, and whatever a bound lets pass, the winners are the same.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "cuda/launch.hpp"
+#include "cuda/race.cuh"
+
+using namespace zoomkern;
+using namespace zoomkern::cuda;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool condition, const char* what, double at) {
+  if (condition) return;
+  std::printf("failed: %s (%g)\n", what, at);
+  ++failures;
+}
+
+std::mt19937_64 source(1);
+
+template <class T>
+std::vector<T> normal_scores(int64_t items, double scale, double offset) {
+  std::normal_distribution<double> normal;
+  std::vector<T> scores(items);
+  for (T& score : scores) score = from_float<T>(static_cast<Real<T>>(normal(source) * scale + offset));
+  return scores;
+}
+
+template <class T>
+Race<T> race_of(const std::vector<T>& scores, Key key) {
+  const int64_t items = static_cast<int64_t>(scores.size());
+  Race<T> race = {Row<T>({scores.data(), nullptr, 0}, 0, items), kLowest<double>, key};
+  for (int64_t i = 0; i < items; ++i) race.max = std::max(race.max, static_cast<double>(race.row.at(i)));
+  return race;
+}
+
+// Bounds from before anybody arrives until everybody has.
+template <class T>
+void check_sieve(double scale, double offset) {
+  constexpr int64_t items = 4000;
+  const std::vector<T> scores = normal_scores<T>(items, scale, offset);
+  const Race<T> race = race_of(scores, {source(), 3});
+  for (double bound = -12; bound < std::min(8 * scale + 8, 1e5); bound += 0.37 + 0.1 * scale) {
+    const auto sieve = race.sieve(bound);
+    std::vector<bool> passed(items);
+    for (int64_t i = 0; i < items; i += kFour) {
+      Real<T> four[kFour];
+      for (int k = 0; k < kFour; ++k) four[k] = race.row.at(i + k);
+      sieve.pass(i, four, [&](int64_t item) { passed[item] = true; });
+    }
+    double expected = 0;
+    for (int64_t i = 0; i < items; ++i) {
+      expect(passed[i] || race.key(i, race.row.at(i)) < race.least(bound), "an item in time is rejected", bound);
+      expected += std::min(1.0, std::exp(race.row.at(i) - race.max + bound));
+    }
+    const double count = static_cast<double>(std::count(passed.begin(), passed.end(), true));
+    expect(count <= 1.15 * expected + 6 * std::sqrt(expected) + 6, "the sieve lets too many pass", bound);
+  }
+}
+
+constexpr int64_t kRoom = 500, kFew = 256;
+
+template <class Team, class T, class Contest>
+void run_finish(const Row<T> row, const Contest contest, double bound, Runner* runners, int64_t count, int64_t draws,
+                unsigned long long* counter, int64_t* index) {
+  finish(Team(shared_at<void>(0)), row, contest, bound, runners, count, kRoom, draws, shared_at<Runner>(256), kFew,
+         counter, index);
+}
+
+// The winners among those who pass a bound, whether or not it was wise.
+template <class Team, class T>
+void check_finish(const std::vector<T>& scores, int64_t draws, double bound) {
+  const Race<T> race = race_of(scores, {7, 0});
+  const int64_t items = static_cast<int64_t>(scores.size());
+  std::vector<Runner> all, runners(kRoom);
+  unsigned long long counter = 0;
+  for (int64_t i = 0; i < items; ++i) {
+    const uint64_t key = race.key(i, race.row.at(i));
+    all.push_back({key, i});
+    if (key >= race.least(bound) && counter++ < kRoom) runners[counter - 1].item = i;
+  }
+  std::sort(all.begin(), all.end(), Ahead());
+  std::vector<int64_t> index(draws, -1);
+  launch(run_finish<Team, T, Race<T>>, dim3(1), Team::kSize, 256 + kFew * sizeof(Runner), nullptr, race.row, race,
+         bound, runners.data(), static_cast<int64_t>(counter), draws, &counter, index.data());
+  for (int64_t j = 0; j < draws; ++j) expect(index[j] == all[j].item, "a winner is missing", bound);
+}
+
+// Runners that passed a bound which the last of them does not reach: one before it may have been rejected.
+void check_verification() {
+  const std::vector<float> scores = normal_scores<float>(300, 1, 0);
+  const Race<float> race = race_of(scores, {7, 0});
+  std::vector<Runner> all, runners(kRoom);
+  for (int64_t i = 0; i < 300; ++i) all.push_back({race.key(i, race.row.at(i)), i});
+  std::sort(all.begin(), all.end(), Ahead());
+  for (int64_t i = 0; i < 20; ++i) runners[i].item = all[i + (i >= 8)].item;  // without the ninth
+  unsigned long long counter = 20;
+  std::vector<int64_t> index(10, -1);
+  launch(run_finish<WarpTeam, float, Race<float>>, dim3(1), 32u, 256 + kFew * sizeof(Runner), nullptr, race.row, race,
+         -50.0, runners.data(), int64_t{20}, int64_t{10}, &counter, index.data());
+  for (int64_t j = 0; j < 10; ++j) expect(index[j] == all[j].item, "an unproven winner is taken", j);
+}
+
+}  // namespace
+
+int main() {
+  for (const double offset : {0.0, 300.0, -7000.0}) {
+    for (const double scale : {0.0, 0.3, 2.0, 30.0, 800.0}) {
+      check_sieve<float>(scale, offset);
+      check_sieve<double>(scale, offset);
+      check_sieve<Bfloat>(scale, offset);
+    }
+  }
+  check_sieve<float>(0, 0x1p70);
+  check_sieve<float>(1e30, 0);
+  for (const int64_t draws : {1, 16, 200}) {
+    for (const double bound : {-20.0, -3.0, -1.0, 0.0, 2.0, 30.0}) {
+      check_finish<WarpTeam>(normal_scores<float>(700, 2, 0), draws, bound);
+      check_finish<BlockTeam<128>>(normal_scores<double>(900, 0.1, 5), draws, bound);
+      check_finish<WarpTeam>(normal_scores<Half>(1000, 20, 0), draws, bound);
+    }
+  }
+  check_verification();
+  std::printf("%d failures\n", failures);
+  return failures != 0;
+}

@@ -1,0 +1,124 @@
+// The teams of csrc/cuda/team.cuh, and the emulation itself, whose errors must be noticed.
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cuda/launch.hpp"
+#include "cuda/team.cuh"
+
+using namespace zoomkern::cuda;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool condition, const char* what) {
+  if (condition) return;
+  std::printf("failed: %s\n", what);
+  ++failures;
+}
+
+bool complains(const char* words, const std::function<void()>& doing) {
+  try {
+    doing();
+  } catch (const std::runtime_error& error) {
+    return std::string(error.what()).find(words) != std::string::npos;
+  }
+  return false;
+}
+
+struct Found {
+  double sum, largest, before, total, third;
+};
+
+template <class Team>
+void measure(const double* values, Found* found) {
+  const Team team(shared_at<void>(0));
+  const int team_number = threadIdx.x / Team::kSize,
+            i = blockIdx.x * blockDim.x + team_number * Team::kSize + team.rank();
+  for (int round = 0; round < 3; ++round) {  // the slots are used again at once
+    Found& own = found[i];
+    own.sum = team.reduce(values[i], Sum());
+    own.largest = team.reduce(values[i], Max());
+    own.before = team.sum_before(values[i], own.total);
+    own.third = team.from(values[i], 3);
+  }
+}
+
+template <class Team>
+void check_team(unsigned threads, const char* name) {
+  constexpr int blocks = 5;
+  std::vector<double> values(blocks * threads);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i * 7919 % 101);  // exact in any order
+  std::vector<Found> found(values.size());
+  launch(measure<Team>, dim3(blocks), threads, Team::kShared, nullptr, values.data(), found.data());
+  for (size_t first = 0; first < values.size(); first += Team::kSize) {
+    double total = 0, largest = 0;
+    for (size_t i = first; i < first + Team::kSize; ++i) total += values[i], largest = std::max(largest, values[i]);
+    double before = 0;
+    for (size_t i = first; i < first + Team::kSize; ++i) {
+      const Found& own = found[i];
+      expect(own.sum == total && own.total == total && own.largest == largest && own.before == before &&
+                 own.third == values[first + 3],
+             name);
+      before += values[i];
+    }
+  }
+}
+
+void count_arrivals(unsigned* counter, int* written, int* seen) {
+  written[blockIdx.x] = 1;
+  if (!last_to_arrive(counter, gridDim.x, shared_at<void>(0))) return;
+  if (threadIdx.x == 0) {
+    for (unsigned i = 0; i < gridDim.x; ++i) *seen += written[i];
+  }
+}
+
+void check_arrival() {
+  for (int round = 0; round < 20; ++round) {
+    unsigned counter = 0;
+    std::vector<int> written(37);
+    int seen = 0;
+    launch(count_arrivals, dim3(37), 64, 8, nullptr, &counter, written.data(), &seen);
+    expect(seen == 37 && counter == 0, "the last block sees what all others wrote");
+  }
+}
+
+void leave_before_a_barrier() {
+  if (threadIdx.x == 5) return;
+  __syncthreads();
+}
+void wait_in_part_of_a_warp() {
+  if (threadIdx.x % 2) __shfl_xor_sync(0xFFFFFFFFu, 1, 1);
+}
+void forget_a_barrier(int* result) {
+  int* shared = shared_at<int>(0);
+  shared[threadIdx.x] = 1;
+  int sum = 0;
+  for (unsigned i = 0; i < blockDim.x; ++i) sum += shared[i] == 1;
+  result[threadIdx.x] = sum;
+}
+
+}  // namespace
+
+int main() {
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    emulation::reseed(seed);
+    check_team<WarpTeam>(96, "a warp");
+    check_team<BlockTeam<32>>(32, "a block of one warp");
+    check_team<BlockTeam<256>>(256, "a block");
+    check_arrival();
+  }
+  expect(complains("left the kernel", [] { launch(leave_before_a_barrier, dim3(1), 64, 0, nullptr); }),
+         "a barrier that a thread never reaches is an error");
+  expect(complains("left the kernel", [] { launch(wait_in_part_of_a_warp, dim3(1), 64, 0, nullptr); }),
+         "a shuffle that a lane never reaches is an error");
+  expect(complains("invalid configuration", [] { launch(leave_before_a_barrier, dim3(1), 2048, 0, nullptr); }),
+         "a block that is too large is an error");
+  std::vector<int> result(64);
+  launch(forget_a_barrier, dim3(1), 64, 256, nullptr, result.data());
+  expect(std::count(result.begin(), result.end(), 64) < 64, "a missing barrier shows");
+  std::printf("%d failures\n", failures);
+  return failures != 0;
+}
