@@ -16,7 +16,7 @@ def test_the_cpp_tests_pass(tmp_path):
     if not all(map(shutil.which, ("cmake", "ctest", "c++"))):
         pytest.skip("cmake and a C++ compiler are not installed")
     settings = [f"-DZOOMKERN_TORCH={Path(torch.__file__).parent}", f"-DPython_EXECUTABLE={sys.executable}"]
-    tests = [source.stem for source in (ROOT / "tests" / "csrc").glob("*.cpp")]
+    tests = [source.stem for source in (ROOT / "tests" / "csrc").rglob("test_*.cpp")]
     commands = [
         ["cmake", "-S", ROOT, "-B", tmp_path, "-DZOOMKERN_BUILD_TESTS=ON", *settings],
         ["cmake", "--build", tmp_path, "--target", *tests],

