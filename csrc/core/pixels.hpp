@@ -7,9 +7,7 @@ namespace zoomkern {
 
 // In the order of zoomkern.typing.PIXEL_DTYPES.
 enum Dtype : int64_t { kUint8, kUint16, kFloat16, kBfloat16, kFloat32, kFloat64, kDtypes };
-constexpr int64_t kDtypeBytes[] = {1, 2, 2, 2, 4, 8};
 
-// The same where arrays of the host cannot be read.
 ZK_INLINE int64_t dtype_bytes(int64_t dtype) {
   return dtype == kUint8 ? 1 : dtype <= kBfloat16 ? 2 : dtype == kFloat32 ? 4 : 8;
 }

@@ -16,7 +16,7 @@ struct Scores {
   int64_t dtype;
 
   Scores from(int64_t item) const {
-    return {static_cast<const char*>(data) + item * kDtypeBytes[dtype], mask ? mask + item : nullptr, dtype};
+    return {static_cast<const char*>(data) + item * dtype_bytes(dtype), mask ? mask + item : nullptr, dtype};
   }
 };
 

@@ -24,7 +24,7 @@ struct Features {
         draws(features.size(1)),
         width(features.dim() == 3 ? features.size(2) : 0),
         dtype(dtype_of(features)),
-        bytes(kDtypeBytes[dtype]) {
+        bytes(dtype_bytes(dtype)) {
     require(features.dim() == 3, "zoomkern: features must be [B, N, D]");
     require(dtype >= kFloat16, "zoomkern: features must be floating point");
   }

@@ -44,14 +44,14 @@ Images::Images(const std::vector<Tensor>& images, const std::optional<Tensor>& t
 
 Tensor make_patches(int64_t batch, int64_t draws, int64_t channels, const Reading& reading) {
   Tensor out = make(patch_sizes(batch, draws, channels, reading), kScalarTypes[reading.dtype]);
-  advise_huge(out.mutable_data_ptr(), out.numel() * kDtypeBytes[reading.dtype]);
+  advise_huge(out.mutable_data_ptr(), out.numel() * dtype_bytes(reading.dtype));
   return out;
 }
 
 void gather(const Images& images, const int64_t* offsets, int64_t batch, int64_t draws, const Conversion& conversion,
             const Reading& reading, void* out) {
   const int64_t channels = conversion.channels(), height = reading.size[0];
-  const int64_t row_bytes = channels * reading.size[1] * kDtypeBytes[reading.dtype];
+  const int64_t row_bytes = channels * reading.size[1] * dtype_bytes(reading.dtype);
   const int64_t band = std::clamp<int64_t>(kBandBytes / std::max<int64_t>(row_bytes, 1), 1, height);
   const int64_t bands = (height + band - 1) / band;
   const double* rows = read<double>(conversion.rows);
@@ -168,7 +168,7 @@ std::vector<Tensor> gather_patches_backward(Tensor grad, std::vector<Tensor> ima
     if (image.dtype < kFloat16) continue;
     const bool one = images.size() == 1 && images[0].dim() == 4;
     const int64_t pixels = image.size[0] * image.size[1] * image.size[2];
-    char* out = write<char>(grads[one ? 0 : b]) + (one ? b * pixels * kDtypeBytes[image.dtype] : 0);
+    char* out = write<char>(grads[one ? 0 : b]) + (one ? b * pixels * dtype_bytes(image.dtype) : 0);
     const int64_t* at = read<int64_t>(call.offsets) + 2 * b * call.draws;
     const double* scales = read<double>(call.conversion.rows);
     const auto run = [&](const auto* from, auto* to) {

@@ -386,13 +386,13 @@ Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor
   }
   parallel(batch.rows * chunks, [&](int64_t task) {
     const int64_t b = task / chunks, first = task % chunks * kChunk, items = chunk_items(batch.items, task % chunks);
-    void* to = data + (b * batch.items + first) * kDtypeBytes[dtype];
+    void* to = data + (b * batch.items + first) * dtype_bytes(dtype);
     kernels().softmax_backward(batch.row(b).from(first), items, read<double>(lses)[b], totals[b], to);
   });
   parallel(batch.rows, [&](int64_t b) {
     const int64_t* row = read<int64_t>(drawn) + b * width;
     const double* grad = read<double>(grads) + b * width;
-    void* to = data + b * batch.items * kDtypeBytes[dtype];
+    void* to = data + b * batch.items * dtype_bytes(dtype);
     switch (dtype) {
       case kFloat16:
         return add_drawn(row, grad, width, static_cast<Half*>(to));

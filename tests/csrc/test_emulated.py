@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = ("tests/cuda", "tests/ops", "tests/functional/test_draws.py", "tests/functional/test_estimators.py")
+SUITES = ("tests/cuda", "tests/ops")
 
 
 def run(*command: object, **environment: str) -> str:
