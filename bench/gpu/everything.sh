@@ -18,6 +18,7 @@ most=590 # seconds in all
 export report python=${PYTHON:-python3} tree PYTHONUNBUFFERED=1 MPLBACKEND=Agg
 export PATH=$PATH:/usr/local/cuda/bin
 unset ZOOMKERN_NATIVE ZOOMKERN_CUDA ZOOMKERN_TORCH ZOOMKERN_BACKEND ZOOMKERN_SIMD ZOOMKERN_CHECK TRITON_INTERPRET
+unset ZOOMKERN_GATHER_MULTIPROCESSORS ZOOMKERN_TEST_DEVICE TORCH_CUDA_ARCH_LIST
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 began=$SECONDS
@@ -33,7 +34,7 @@ step() { # step NAME LIMIT COMMAND...
   [ "$limit" -lt "$left" ] || limit=$left
   [ "$limit" -gt 5 ] || { note 0 "$name" "STOPPED before it began: no time was left"; return; }
   printf '\n=== %s\n' "$name" >>"$report/log.txt"
-  timeout --kill-after=10 "$limit" "${@:3}" >>"$report/log.txt" 2>&1 || code=$?
+  timeout --signal=INT --kill-after=10 "$limit" "${@:3}" >>"$report/log.txt" 2>&1 || code=$?
   [ $code -eq 0 ] || verdict="FAILED ($code): see log.txt"
   [ $code -ne 124 ] && [ $code -ne 137 ] || verdict="STOPPED after its $limit s"
   note $((SECONDS - start)) "$name" "$verdict"
@@ -66,7 +67,7 @@ tests() {
   inside "$python" -m pytest -q -m gpu tests/gpu "${workers[@]}"
 }
 
-sanitizer() { # sanitizer TOOL: a line for the summary, and in REPORT/TOOL.log what it said
+sanitizer() { # sanitizer TOOL: a line for the summary; what it said goes to log.txt
   local tool=$1 log=$tree/$1.log start=$SECONDS verdict errors ours
   if ! command -v compute-sanitizer >/dev/null; then
     note 0 "$tool" "did not run: there is no compute-sanitizer"
@@ -79,13 +80,15 @@ sanitizer() { # sanitizer TOOL: a line for the summary, and in REPORT/TOOL.log w
   errors=$(grep -oE '(ERROR|RACECHECK) SUMMARY: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+')
   ours=$(grep -cE '=========     (at|by) .*zoomkern' "$log")
   if [ $code -eq 124 ] || [ $code -eq 137 ]; then
-    verdict="did not run: not done within 150 s, $(grep -c ' ran$' "$log") of 3 parts were"
+    verdict="STOPPED after 150 s: $(grep -c ' ran$' "$log") of 3 parts were done"
   elif [ $code -eq 0 ] && [ "${errors:-1}" -eq 0 ]; then
     verdict="clean"
   elif [ $code -eq 99 ] || [ "${errors:-0}" -gt 0 ]; then
     verdict="FAILED: $errors errors, $ours lines of them about our kernels"
+  elif ! grep -q ' ran$' "$log" && grep -qiE 'not supported|unable to|insufficient' "$log"; then
+    verdict="did not run: $(grep -m1 -iE 'not supported|unable to|insufficient' "$log")"
   else
-    verdict="did not run: $(grep -m1 -iE 'not supported|error|unable|failed' "$log" || tail -1 "$log")"
+    verdict="FAILED ($code): see log.txt"
   fi
   note $((SECONDS - start)) "$tool" "$verdict"
 }
@@ -115,7 +118,7 @@ export -f build inside tests facts measure ceilings benches
 step build 200 bash -c build
 for name in "$@"; do
   case $name in
-    tests) step tests 180 bash -c tests ;;
+    tests) step tests 230 bash -c tests ;;
     sanitizers) sanitizers & ;;
     facts) wait && step facts 40 bash -c facts ;;
     ceilings) wait && step ceilings 130 bash -c ceilings ;;

@@ -47,7 +47,7 @@ struct Task {
   unsigned long long* passed;  // 0 at first, as are arrivals
   unsigned* arrivals;
 
-  __host__ __host__ __device__ __forceinline__ bool adds_masses() const {
+  __host__ __device__ __forceinline__ bool adds_masses() const {
     return sampler == kThresholdSampler || sampler == kReplacementSampler;
   }
   __device__ __forceinline__ Key key(int64_t b) const {
@@ -261,8 +261,19 @@ __global__ void __launch_bounds__(Team::kSize < 128 ? 128 : Team::kSize, Team::k
     } else if (plan.draws && !task.given) {
       plan.bound = find_bound<Team, T>(desk, task, desk.parts(), Team::kSize, plan);
       with_contest(task, b, row, plan, [&](const auto& contest) {
-        let_pass(task, row, contest, plan.bound, 0, row.items, team.rank(), Team::kSize, runners, desk.counter());
+        const auto pass = [&] {
+          let_pass(task, row, contest, plan.bound, 0, row.items, team.rank(), Team::kSize, runners, desk.counter());
+          team.sync();
+        };
+        pass();
+        const bool again = plan.bound != plan.bound || static_cast<int64_t>(*desk.counter()) > task.room;
         team.sync();
+        if (again) {
+          plan.bound = contest.close_bound(team, plan.whole, plan.draws, task.room);
+          if (team.rank() == 0) *desk.counter() = 0;
+          team.sync();
+          pass();
+        }
         finish(team, row, contest, plan.bound, runners, static_cast<int64_t>(*desk.counter()), task.room, plan.draws,
                desk.template work<Runner>(), Desk<Team>::kFewRunners, desk.counter(), task.index + b * task.draws);
       });

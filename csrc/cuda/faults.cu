@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <string_view>
@@ -43,9 +44,8 @@ std::string complaint(const Fault& fault) {
     case kTooFew:
       return complain_of_few(fault.needed, fault.number, fault.row);
     case kUnknownPixels:
-      return "zoomkern: table has an unknown pixel type, other channels than the conversion, or an address that its "
-             "type "
-             "cannot have in row " +
+      return "zoomkern: table must have known pixel types, the conversion's channels and aligned addresses; not so in "
+             "row " +
              std::to_string(fault.row);
     case kBadIndex:
       return "zoomkern: index must be -1 or an item that may be drawn, and -1 behind the items only; got " +
@@ -60,8 +60,11 @@ void raise_noted(Fault& fault, const char* when) {
   static std::mutex mutex;
   const std::lock_guard<std::mutex> lock(mutex);
   if (*static_cast<volatile int*>(&fault.kind) == kNoFault) return;
+  std::atomic_thread_fence(std::memory_order_acquire);
   const std::string message = complaint(fault) + when;
-  fault = Fault{};
+  fault.kind = kNoFault;
+  std::atomic_thread_fence(std::memory_order_release);
+  *static_cast<volatile int*>(&fault.claimed) = 0;  // last: from now on a kernel may write the rest
   throw std::runtime_error(message);
 }
 

@@ -16,8 +16,6 @@ namespace {
 constexpr int64_t kMostBlocks = 1 << 20;
 constexpr int kNumbers = 448;  // of a long conversion, that one launch can carry
 
-int64_t pieces_of(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
-
 // ZOOMKERN_GATHER_MULTIPROCESSORS: on how many multiprocessors patches are read, so that other work runs beside; all.
 int64_t most_blocks() {
   const char* given = std::getenv("ZOOMKERN_GATHER_MULTIPROCESSORS");

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -13,6 +14,8 @@ inline void check(cudaError_t error, const char* doing) {
   throw std::runtime_error(std::string("zoomkern: CUDA failed while ") + doing + ": " + cudaGetErrorString(error));
 }
 
+inline int64_t pieces_of(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
+
 inline int attribute(cudaDeviceAttr name) {
   int device = 0, value = 0;
   check(cudaGetDevice(&device), "asking for the device");
@@ -20,18 +23,12 @@ inline int attribute(cudaDeviceAttr name) {
   return value;
 }
 
-constexpr size_t kStaticShared = 48 << 10;  // bytes of shared memory that a kernel gets without asking
-
 // Queues a kernel; arguments are converted to the kernel's own parameter types. An empty grid is no launch.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream,
             const Arguments&... arguments) {
+  static_assert((0 + ... + (sizeof(Parameters) + 8)) <= 4096, "more than every driver takes");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  if (shared > kStaticShared) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared)),
-          "asking for shared memory");
-  }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);

@@ -73,21 +73,46 @@ struct Race {
   // No key of an item that the sieve rejected is as large.
   __device__ __forceinline__ uint64_t least(double bound) const { return bound > kMostBound ? 0 : ordered(-bound); }
 
+  // How likely an item, or the heaviest of a part, arrives before a time.
+  static __device__ __forceinline__ double arrives(double log_weight, double log_time) {
+    const double x = log_weight + log_time;
+    return static_cast<double>(-expm1f(-expf(static_cast<float>(x < 5 ? x : 5))));
+  }
+
   // The logarithm of a time before which enough items are expected: +inf for everybody, NaN if none can be told. At
   // least as many arrive as if the mass of every part lay in items as heavy as its heaviest.
   template <class Team>
   static __device__ double bound(const Team& team, const Part* parts, int64_t count, const Part& whole, int64_t draws,
                                  int64_t room) {
-    const double wanted = ample(draws);
-    if (static_cast<double>(whole.drawable) <= 2 * wanted) return kEverybody;
-    const auto expected = [&](double log_time) {
+    return find_bound(team, whole, draws, room, 2.0, [&](double log_time) {
       double sum = 0;
       for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-        const double x = (parts[i].max - whole.max) + log_time;
-        sum += parts[i].sum * static_cast<double>(-expm1f(-expf(static_cast<float>(x < 5 ? x : 5))));
+        sum += parts[i].sum * arrives(parts[i].max - whole.max, log_time);
       }
-      return team.reduce(sum, Sum());
-    };
+      return sum;
+    });
+  }
+
+  // The same from every item, where parts tell too little: peaks hide what lies around them.
+  template <class Team>
+  __device__ double close_bound(const Team& team, const Part& whole, int64_t draws, int64_t room) const {
+    return find_bound(team, whole, draws, room, 1.2, [&](double log_time) {
+      double sum = 0;
+      row.sweep(0, row.items, team.rank(), Team::kSize, [&](int64_t, const R(&score)[kFour]) {
+        for (int k = 0; k < kFour; ++k) sum += arrives(static_cast<double>(score[k]) - max, log_time);
+      });
+      return sum;
+    });
+  }
+
+  // `share` is a thread's share of the items that are expected before a time; not many more than `most` times what is
+  // ample are accepted.
+  template <class Team, class F>
+  static __device__ double find_bound(const Team& team, const Part& whole, int64_t draws, int64_t room, double most,
+                                      F share) {
+    const double wanted = ample(draws);
+    if (static_cast<double>(whole.drawable) <= 2 * wanted) return kEverybody;
+    const auto expected = [&](double log_time) { return team.reduce(share(log_time), Sum()); };
     const double n = static_cast<double>(draws), enough = n + 4 * sqrt(n) + 8;
     double low = exact::log(wanted / whole.sum), high = low, step = 0.5, count_at = expected(low);
     while (count_at < enough && high < kMostBound) {
@@ -96,7 +121,7 @@ struct Race {
       step *= 2;
       count_at = expected(high);
     }
-    while (count_at > 2 * wanted && high - low > 0x1p-4) {
+    while (count_at > most * wanted && high - low > 0x1p-4) {
       const double middle = 0.5 * (low + high), count_there = expected(middle);
       if (count_there < enough) {
         low = middle;
@@ -120,6 +145,12 @@ struct Top {
   using R = Real<T>;
 
   __device__ __forceinline__ uint64_t key(int64_t, R score) const { return ordered(static_cast<double>(score)); }
+
+  // There is nothing closer.
+  template <class Team>
+  __device__ double close_bound(const Team&, const Part&, int64_t, int64_t) const {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
 
   struct Sieve {
     R least;

@@ -18,10 +18,8 @@ constexpr int64_t kBlockRow = 32768;  // items of a row that a block draws
 constexpr int64_t kShortSpan = 32;    // of stretches, where one team knows the whole row
 constexpr int kTeamsOfWarps = 4;      // in a block
 constexpr int64_t kBlocksPerProcessor = 8;
-constexpr int64_t kLongBlocks = 2;  // per processor, where they share rows
+constexpr int64_t kLongBlocks = 1;  // per processor, where they share rows: no more fit
 constexpr int kPiece = 4096;        // items of a gradient that a block writes at once
-
-int64_t pieces_of(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
 
 // Enough blocks to fill the device, but no more than there is work for.
 int64_t blocks_for(int64_t wanted) {

@@ -13,7 +13,7 @@ namespace zoomkern::cuda {
 // Makes a tensor's device the current one, and names the stream on which torch queues work there.
 class Queue {
  public:
-  explicit Queue(const Tensor& tensor) : device_(tensor.get_device_index()), guard_(device_) {
+  explicit Queue(const Tensor& tensor) : device_(device_of(tensor)), guard_(device_) {
     void* stream = nullptr;
     require(aoti_torch_get_current_cuda_stream(device_, &stream) == 0, "zoomkern: torch has no CUDA stream");
     stream_ = static_cast<cudaStream_t>(stream);
@@ -27,6 +27,11 @@ class Queue {
   }
 
  private:
+  static int32_t device_of(const Tensor& tensor) {
+    require(tensor.is_cuda(), "zoomkern: logits, offsets and what goes with them must be on one GPU");
+    return tensor.get_device_index();
+  }
+
   int32_t device_;
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_;

@@ -115,16 +115,6 @@ struct BlockTeam {
     }
     return before;
   }
-
-  template <class T>
-  __device__ __forceinline__ T from(T value, int thread) const {
-    static_assert(sizeof(T) <= 8);
-    T* slot = static_cast<T*>(slots);
-    sync();
-    if (rank() == thread) *slot = value;
-    sync();
-    return *slot;
-  }
 };
 
 // Whether this block is the last of `blocks` that come to `counter`, which starts at 0 and is 0 again afterwards: it

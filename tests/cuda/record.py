@@ -62,7 +62,7 @@ def usage(library: str) -> dict[str, dict[str, dict[str, int]]]:
         elif match := re.match(r"\s*Function (\S+):", line):
             kernel = match[1]
         elif "REG:" in line:
-            found[kernel][arch] = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", line)}
+            found[kernel][arch] = {name: int(value) for name, value in re.findall(r"(REG|STACK):(\d+)", line)}
     return found
 
 
@@ -103,8 +103,8 @@ HEADER = """\
 
 `python tests/cuda/record.py LIBRARY --write` makes this table from machine code (here nvcc {nvcc}), `make cuda-record`
 compares; so does CI. Registers per thread; bytes of stack, and instructions that touch local memory (spills), at worst
-over the architectures; whether there are loads of 16 bytes; and fused multiply-adds, of which only divisions are made.
-None decides an index: `key_probe` is the arithmetic that does.
+over the architectures; whether there are loads of 16 bytes; and fused multiply-adds, of which divisions and `expf` are
+made. None decides an index: `key_probe` is the arithmetic that does.
 
 """
 
@@ -129,6 +129,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         text = HEADER.format(nvcc=nvcc_version()) + table([arguments.library, compiled_probe(folder)])
+    if spilling := [line for line in text.splitlines() if re.search(r"`.*`( \| \d+){6} \| (?!0 \| 0 )", line)]:
+        raise SystemExit("these kernels spill registers:\n" + "\n".join(spilling))
     if arguments.write:
         RECORD.write_text(text)
         return 0

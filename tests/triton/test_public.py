@@ -78,7 +78,8 @@ def test_torch_compile_sees_the_ops(inputs):
     torch.testing.assert_close(compiled(*inputs), call(*inputs))
 
 
-def test_wrong_logits_are_an_error(inputs):
+def test_wrong_logits_are_an_error(inputs, monkeypatch):
+    monkeypatch.setenv("ZOOMKERN_CHECK", "1")
     images, logits = inputs
     logits[1, 2, 2] = torch.nan
 

@@ -114,7 +114,7 @@ def draw_weights(
 
     Raises:
         ValueError: an index outside the items, or of an item that may not be drawn, or twice in a draw without
-            replacement.
+            replacement. On a GPU a later call tells the first two, and none the third.
     """
     draw = check_draw(logits, 1, sampler, estimator, mask, temperature, "pad", None, 0, None)
     checks.tensor("index", index, "an int64 tensor [B, N]")
@@ -122,7 +122,7 @@ def draw_weights(
     if index.ndim != 2 or index.shape[0] != logits.shape[0] or index.shape[1] == 0:
         raise ValueError(f"index must be [B, N] with B = {logits.shape[0]} and N > 0; got {list(index.shape)}.")
     checks.same_device("index", index, logits.device)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and index.device.type == "cpu":  # nothing waits for a GPU
         _check_index(index, draw)
     chosen = choose(backend, logits.device)
     given = call(sampling.draw_weights, draw.logits, draw.mask, index, draw.sampler, draw.estimator, chosen)

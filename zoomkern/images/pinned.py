@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 1 << 30
 
 #: One registration at a time: several at once would be no faster, and two threads might register one image.
-_REGISTERING = threading.Lock()
+_REGISTERING = threading.RLock()
 
 
 class PinnedImage:
@@ -241,9 +241,10 @@ class PinnedImage:
         """
         index = device_index(device)
         registration = self._register(index, False)
-        if index not in self._views:
-            self._views[index] = registration.view(index)
-        return self._views[index]
+        view = self._views.get(index)
+        if view is None:
+            view = self._views[index] = registration.view(index)
+        return view
 
     def pin(self, progress: bool | Callable[[int, int], None] = False) -> None:
         """Page-locks the memory now rather than at the first :meth:`cuda_view`; nothing is left undone on an error.
@@ -262,17 +263,23 @@ class PinnedImage:
 
     def fence(self) -> None:
         """Waits until no kernel launched so far can still read the image, so that it may be written."""
-        for index in self._views:
+        for index in list(self._views):
             torch.cuda.synchronize(index)
 
     def _register(self, device: int, progress: bool | Callable[[int, int], None]) -> Registration:
-        address = self._tensor.data_ptr()
+        if (there := self._registration_here()) is not None:  # nobody waits for another image's
+            return there
         with _REGISTERING:
-            if self._registered is None or self._registered[0] != address:
-                registration, how = register_image(self._tensor, self._memory, device, progress)
+            if (there := self._registration_here()) is None:
+                there, how = register_image(self._tensor, self._memory, device, progress)
                 self._views = {}
-                self._registered = (address, registration, how)
-            return self._registered[1]
+                self._registered = (self._tensor.data_ptr(), there, how)
+            return there
+
+    def _registration_here(self) -> Registration | None:
+        """The registration of the pixels where they are now."""
+        registered = self._registered
+        return None if registered is None or registered[0] != self._tensor.data_ptr() else registered[1]
 
     @property
     def registration(self) -> str | None:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 30
 #: cudaHostRegister's flags: ReadOnly; Portable and Mapped; none.
 FLAGS = {"read-only": 0x08, "portable": 0x01 | 0x02, "default": 0x00}
-#: Errors by which CUDA says that this memory cannot be registered so: invalid value, already registered, not supported.
-UNSUITABLE = (1, 712, 801)
+#: Errors by which CUDA says that this memory cannot be registered so: invalid value, refused by the operating system,
+#: already registered, not supported.
+UNSUITABLE = (1, 304, 712, 801)
 
 
 class RegistrationError(RuntimeError):

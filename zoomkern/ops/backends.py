@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import json
 import os
+import shutil
 
 import torch
 from torch.autograd import forward_ad
 
-from zoomkern.ops.library import MISSING
+from zoomkern.ops.library import DIRECTORY, MISSING
 
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_TRITON_MISSING = None if importlib.util.find_spec("triton") else "Triton is not installed; pip install triton"
+_TRITON_MISSING = (
+    "Triton is not installed; pip install triton"
+    if not importlib.util.find_spec("triton")
+    else None
+    if _INTERPRETED or os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    else "Triton needs a C compiler; install gcc"
+)
 _ABSENT = {"reference": None, **MISSING, "triton": _TRITON_MISSING}
 #: The kinds of device whose tensors a backend takes.
 _DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda", "cpu") if _INTERPRETED else ("cuda",)}
@@ -29,6 +38,19 @@ _FORCED = os.environ.get("ZOOMKERN_BACKEND") or None
 def _forward_mode() -> bool:
     """Whether dual numbers may be about: compiled ops would drop their tangents without a word."""
     return forward_ad._current_level >= 0 and not torch.compiler.is_compiling()
+
+
+@functools.cache
+def _compiled_for(index: int) -> bool:
+    """Whether the CUDA library has code for a device: of its own generation, or PTX of an older one."""
+    record = DIRECTORY.parent / "_build.json"
+    built = json.loads(record.read_text()).get("cuda", "") if record.is_file() else ""
+    major, minor = torch.cuda.get_device_capability(index)
+    for word in built.removeprefix("on: ").split():
+        own = tuple(int(part) for part in word.removesuffix("+PTX").split("."))
+        if own <= (major, minor) and (own[0] == major or word.endswith("+PTX")):
+            return True
+    return not built.startswith("on: ")
 
 
 def explain() -> dict[str, tuple[bool, str]]:
@@ -52,6 +74,8 @@ def choose(backend: str | None, device: torch.device) -> str:
         if _forward_mode():
             return "reference"
         preferred = ("cpu",) if device.type == "cpu" else ("cuda", "triton") if device.type == "cuda" else ()
+        if device.type == "cuda" and not torch.compiler.is_compiling() and not _compiled_for(device.index or 0):
+            preferred = ("triton",)
         return next((name for name in preferred if _ABSENT[name] is None), "reference")
     if wanted not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {wanted!r}.")

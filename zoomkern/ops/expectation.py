@@ -48,7 +48,7 @@ def expectation(
     features: Tensor, log_prob: Tensor, weight: Tensor, baseline: Tensor | None, gradient: str, backend: str
 ) -> Tensor:
     """``[B, D]`` from ``features [B, N, D]``; as :func:`zoomkern.reference.expectation.expectation`."""
-    if backend != "cpu":  # on a GPU plain torch pools as fast as memory allows
+    if backend != "cpu":  # a GPU's is plain torch
         return reference.expectation(features, log_prob, weight, baseline, gradient)
     if torch.is_grad_enabled() and (features.requires_grad or log_prob.requires_grad):
         code = GRADIENTS.index(gradient)

@@ -69,9 +69,12 @@ def _stored(channel, i, j, height, width, CHANNELS: tl.constexpr, CHANNELS_LAST:
 @triton.jit
 def _words(base, begin, end, BYTES: tl.constexpr, RUN: tl.constexpr):
     """``[LINES, RUN]`` bits of the values from ``base [LINES, 1]`` on: the words that hold a byte of [begin, end)."""
-    word = base + 4 * tl.arange(0, RUN * BYTES // 4)[None, :]
+    at = (
+        base.to(tl.pointer_type(tl.int32)) + tl.arange(0, RUN * BYTES // 4)[None, :]
+    )  # a pointer, for neighbouring lanes
+    word = at.to(tl.int64)
     wanted = (begin < end) & (word + 4 > begin) & (word < end)
-    words = tl.load(word.to(tl.pointer_type(tl.int32)), wanted, other=0)
+    words = tl.load(at, wanted, other=0)
     parts = words[:, :, None] >> (tl.arange(0, 4 // BYTES) * (8 * BYTES))[None, None, :]
     return tl.reshape(parts, (base.shape[0], RUN))
 

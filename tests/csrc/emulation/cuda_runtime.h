@@ -26,11 +26,6 @@
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-struct alignas(8) uint2 {
-  unsigned x, y;
-};
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 
 struct dim3 {
   unsigned x, y, z;
@@ -46,9 +41,10 @@ void reseed(uint64_t seed);
 void pause();
 // Waits until every thread of the block, or all lanes of `mask` in the warp, have come to the same kind of wait.
 void wait_for_block();
-void wait_for_warp(unsigned mask);
+enum Meeting { kBarrier, kShuffle, kBallot };  // lanes that come to different ones do not meet
+void wait_for_warp(unsigned mask, Meeting meeting);
 // Leaves a lane's value for the others, waits for them, and shows what they left.
-const uint64_t* exchange(unsigned mask, uint64_t value);
+const uint64_t* exchange(unsigned mask, uint64_t value, Meeting meeting = kShuffle);
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()>& kernel);
 // Ends the process if a load reaches across one of the two addresses that a test has fenced.
 void check_load(const void* at, size_t bytes);
@@ -78,9 +74,8 @@ T atomically(T* at, F update) {
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::wait_for_block(); }
-inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { emulation::wait_for_warp(mask); }
+inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { emulation::wait_for_warp(mask, emulation::kBarrier); }
 inline void __threadfence() { emulation::pause(); }
-inline void __threadfence_block() { emulation::pause(); }
 inline void __threadfence_system() { emulation::pause(); }
 
 template <class T>
@@ -97,41 +92,18 @@ T __shfl_up_sync(unsigned mask, T value, unsigned by) {
   const unsigned lane = threadIdx.x % 32;
   return emulation::unpack<T>(emulation::exchange(mask, emulation::pack(value))[lane >= by ? lane - by : lane]);
 }
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned by) {
-  const unsigned lane = threadIdx.x % 32;
-  return emulation::unpack<T>(emulation::exchange(mask, emulation::pack(value))[lane + by < 32 ? lane + by : lane]);
-}
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-  const uint64_t* lanes = emulation::exchange(mask, predicate != 0);
+  const uint64_t* lanes = emulation::exchange(mask, predicate != 0, emulation::kBallot);
   unsigned bits = 0;
   for (int lane = 0; lane < 32; ++lane) {
     if (mask >> lane & 1) bits |= static_cast<unsigned>(lanes[lane] & 1) << lane;
   }
   return bits;
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 
 template <class T>
 T atomicAdd(T* at, std::type_identity_t<T> value) {
   return emulation::atomically(at, [&](T old) { return old + value; });
-}
-template <class T>
-T atomicMax(T* at, std::type_identity_t<T> value) {
-  return emulation::atomically(at, [&](T old) { return std::max(old, value); });
-}
-template <class T>
-T atomicMin(T* at, std::type_identity_t<T> value) {
-  return emulation::atomically(at, [&](T old) { return std::min(old, value); });
-}
-template <class T>
-T atomicOr(T* at, std::type_identity_t<T> value) {
-  return emulation::atomically(at, [&](T old) { return old | value; });
-}
-template <class T>
-T atomicExch(T* at, std::type_identity_t<T> value) {
-  return emulation::atomically(at, [&](T) { return value; });
 }
 template <class T>
 T atomicCAS(T* at, std::type_identity_t<T> compare, std::type_identity_t<T> value) {
@@ -143,18 +115,14 @@ T __ldg(const T* at) {
   emulation::check_load(at, sizeof(T));
   return *at;
 }
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
 inline int __clzll(long long x) { return x ? __builtin_clzll(static_cast<unsigned long long>(x)) : 64; }
-inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(uint64_t{a} * b >> 32); }
 
 // The part of the runtime that the host code uses.
 enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration };
 using cudaStream_t = void*;
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
 constexpr unsigned cudaHostAllocPortable = 1, cudaHostAllocMapped = 2;
@@ -168,10 +136,9 @@ struct cudaLaunchConfig_t {
 inline const char* cudaGetErrorString(cudaError_t error) { return error ? "invalid configuration" : "no error"; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int) {
-  *value = name == cudaDevAttrMultiProcessorCount ? 4 : 99 << 10;
+  *value = name == cudaDevAttrMultiProcessorCount ? 4 : 0;
   return cudaSuccess;
 }
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
 inline cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   return *status = cudaStreamCaptureStatusNone, cudaSuccess;
@@ -184,17 +151,13 @@ inline cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned)
 inline cudaError_t cudaMemsetAsync(void* at, int value, size_t bytes, cudaStream_t) {
   return memset(at, value, bytes), cudaSuccess;
 }
-enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  return memcpy(to, from, bytes), cudaSuccess;
-}
 
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   const dim3 block = config->blockDim, grid = config->gridDim;
   const unsigned threads = block.x * block.y * block.z;
-  if (threads == 0 || threads > 1024 || grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > 99 << 10) {
+  if (threads == 0 || threads > 1024 || grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > 48 << 10) {
     return cudaErrorInvalidConfiguration;
   }
   emulation::run(grid, block, config->dynamicSmemBytes, [&] { kernel(static_cast<Parameters>(arguments)...); });

@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t kStack = 128 << 10;
 constexpr int kBlocksAtOnce = 3;
+constexpr size_t kBeyond = 64;  // bytes behind the shared memory of a block, which it must leave alone
 constexpr int kNobody = -1;
 
 enum Wait { kReady, kAtBlock, kAtWarp, kGone };
@@ -31,6 +32,7 @@ struct Fibre {
   bool started = false;
   Wait wait = kReady;
   unsigned mask = 0;
+  Meeting meeting = kBarrier;
   uint64_t given = 0, seen[32] = {};  // what it leaves for the lanes it waits for, and what they left
   dim3 index;
 };
@@ -97,7 +99,7 @@ void release(Block& of, int number) {
     unsigned here = 0;
     for (int lane = 0; lane < count; ++lane) {
       const Fibre& other = of.fibres[first + lane];
-      if (other.wait == kAtWarp && other.mask == last.mask) here |= 1u << lane;
+      if (other.wait == kAtWarp && other.mask == last.mask && other.meeting == last.meeting) here |= 1u << lane;
     }
     const unsigned wanted = count == 32 ? last.mask : last.mask & ((1u << count) - 1);
     if ((here & wanted) != wanted) return;
@@ -151,7 +153,7 @@ std::unique_ptr<Block> open(dim3 index, size_t shared) {
   const int threads = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
   made->index = index;
   made->fibres.resize(threads);
-  made->shared.assign(shared, 0xA5);
+  made->shared.assign(shared + kBeyond, 0xA5);
   for (int i = 0; i < threads; ++i) {
     made->fibres[i].index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
     made->ready.push_back(i);
@@ -179,15 +181,16 @@ void wait_for_block() {
   leave();
 }
 
-void wait_for_warp(unsigned mask) {
+void wait_for_warp(unsigned mask, Meeting meeting) {
   fibre->wait = kAtWarp;
   fibre->mask = mask;
+  fibre->meeting = meeting;
   leave();
 }
 
-const uint64_t* exchange(unsigned mask, uint64_t value) {
+const uint64_t* exchange(unsigned mask, uint64_t value, Meeting meeting) {
   fibre->given = value;
-  wait_for_warp(mask);
+  wait_for_warp(mask, meeting);
   return fibre->seen;
 }
 
@@ -219,12 +222,14 @@ void run(dim3 grid, dim3 threads, size_t shared, const std::function<void()>& wh
     auto* const memory = reinterpret_cast<unsigned char*>(zoomkern::cuda::shared_memory);
     if (last != slot) {
       if (last != kNobody && open_blocks[last]) memcpy(open_blocks[last]->shared.data(), memory, shared);
-      memcpy(memory, of->shared.data(), shared);
+      memcpy(memory, of->shared.data(), shared + kBeyond);
       last = slot;
     }
     for (size_t steps = 1 + draw(8 * of->fibres.size()); steps > 0 && !of->ready.empty(); --steps) {
       resume(*of, draw(of->ready.size()), slot * size_t{1024});
     }
+    const auto touched = [](unsigned char byte) { return byte != 0xA5; };
+    if (std::any_of(memory + shared, memory + shared + kBeyond, touched)) complain(*of, "writes beyond shared memory");
     if (of->ready.empty()) of.reset();
   }
 }
