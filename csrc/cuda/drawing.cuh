@@ -261,18 +261,16 @@ __global__ void __launch_bounds__(Team::kSize < 128 ? 128 : Team::kSize, Team::k
     } else if (plan.draws && !task.given) {
       plan.bound = find_bound<Team, T>(desk, task, desk.parts(), Team::kSize, plan);
       with_contest(task, b, row, plan, [&](const auto& contest) {
-        const auto pass = [&] {
+#pragma unroll 1
+        for (bool close = false;; close = true) {
           let_pass(task, row, contest, plan.bound, 0, row.items, team.rank(), Team::kSize, runners, desk.counter());
           team.sync();
-        };
-        pass();
-        const bool again = plan.bound != plan.bound || static_cast<int64_t>(*desk.counter()) > task.room;
-        team.sync();
-        if (again) {
+          const bool well = plan.bound == plan.bound && static_cast<int64_t>(*desk.counter()) <= task.room;
+          team.sync();
+          if (well || close) break;
           plan.bound = contest.close_bound(team, plan.whole, plan.draws, task.room);
           if (team.rank() == 0) *desk.counter() = 0;
           team.sync();
-          pass();
         }
         finish(team, row, contest, plan.bound, runners, static_cast<int64_t>(*desk.counter()), task.room, plan.draws,
                desk.template work<Runner>(), Desk<Team>::kFewRunners, desk.counter(), task.index + b * task.draws);

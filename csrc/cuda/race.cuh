@@ -98,9 +98,10 @@ struct Race {
   __device__ double close_bound(const Team& team, const Part& whole, int64_t draws, int64_t room) const {
     return find_bound(team, whole, draws, room, 1.2, [&](double log_time) {
       double sum = 0;
-      row.sweep(0, row.items, team.rank(), Team::kSize, [&](int64_t, const R(&score)[kFour]) {
-        for (int k = 0; k < kFour; ++k) sum += arrives(static_cast<double>(score[k]) - max, log_time);
-      });
+#pragma unroll 1
+      for (int64_t i = team.rank(); i < row.items; i += Team::kSize) {
+        sum += arrives(static_cast<double>(row.at(i)) - max, log_time);
+      }
       return sum;
     });
   }

@@ -103,7 +103,7 @@ def expected(images, offsets, conversion, height, width, step, shift, dtype, cha
         return torch.ops.zoomkern.gather_patches(images, None, offsets, conversion, *reading)
     size, kind = (height, width), PIXEL_DTYPES[dtype]
     patches = reference.gather_patches(members(images), offsets, conversion, size, step, shift, kind)
-    return patches.permute(0, 1, 3, 4, 2) if channels_last else patches
+    return (patches.permute(0, 1, 3, 4, 2) if channels_last else patches).contiguous()
 
 
 def assert_same(given, wanted, case=None):
