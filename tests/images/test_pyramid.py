@@ -200,7 +200,7 @@ def test_a_level_that_is_not_there_is_refused_with_those_that_are(slide, name, e
 
 
 def test_microns_need_a_scale():
-    with pytest.raises(ValueError, match="mpp=0.5 needs the pyramid's own mpp"):
+    with pytest.raises(ValueError, match="mpp=0.5 needs the mpp of the pyramid"):
         Pyramid([torch.zeros(1, 4, 4)]).level_for(mpp=0.5)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoomkern import checks
 from zoomkern.images.halving import halve
+from zoomkern.images.levels import Levels
 from zoomkern.images.memory import is_interleaved
 from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.progress import counted
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-class Pyramid:
+class Pyramid(Levels):
     """One image at several sizes; level 0 is the finest. ``pyramid[i]`` is the ``[C, H, W]`` tensor of a level.
 
     Args:
@@ -107,20 +108,14 @@ class Pyramid:
         return cls(built, mpp=mpp)
 
     @property
-    def level_count(self) -> int:
-        """The number of levels."""
-        return len(self.levels)
-
-    @property
     def level_dimensions(self) -> tuple[tuple[int, int], ...]:
         """``(width, height)`` of each level, as OpenSlide says it."""
         return tuple((level.shape[2], level.shape[1]) for level in self.levels)
 
     @property
-    def level_downsamples(self) -> tuple[float, ...]:
-        """How many pixels of level 0 a pixel of each level stands for, along a side: the mean of both sides."""
-        width, height = self.level_dimensions[0]
-        return tuple((width / w + height / h) / 2 for w, h in self.level_dimensions)
+    def name(self) -> str:
+        """What an error calls the image."""
+        return "the pyramid"
 
     @property
     def shape(self) -> torch.Size:
@@ -132,53 +127,11 @@ class Pyramid:
         """The pixel type."""
         return self.levels[0].dtype
 
-    def get_best_level_for_downsample(self, downsample: float) -> int:
-        """The coarsest level that is no coarser than ``downsample``; level 0 if none is, as in OpenSlide."""
-        fine_enough = [i for i, known in enumerate(self.level_downsamples) if known <= downsample]
-        return fine_enough[-1] if fine_enough else 0
-
-    def level_for(
-        self,
-        level: int | None = None,
-        downsample: float | None = None,
-        mpp: float | None = None,
-        tolerance: float = 0.05,
-    ) -> int:
-        """The level that one of three names means; level 0 without any.
-
-        Args:
-            level: The level itself.
-            downsample: Its downsample.
-            mpp: Its microns per pixel; needs :attr:`mpp` of level 0.
-            tolerance: By which part ``downsample`` or ``mpp`` may be off.
-
-        Raises:
-            TypeError: ``level`` is no int.
-            IndexError: There is no such ``level``.
-            ValueError: More than one is given, or no level fits.
-        """
-        given = [
-            name for name, value in (("level", level), ("downsample", downsample), ("mpp", mpp)) if value is not None
-        ]
-        if len(given) > 1:
-            raise ValueError(f"level, downsample and mpp name the same thing; got {' and '.join(given)}. Keep one.")
-        if level is not None:
-            return self._checked_level(level)
-        if downsample is not None:
-            return self._nearest("downsample", downsample, self.level_downsamples, tolerance)
-        if mpp is not None:
-            if self.mpp is None:
-                raise ValueError(
-                    f"mpp={mpp} needs the pyramid's own mpp, which is unknown. Give Pyramid(..., mpp=) or level=."
-                )
-            return self._nearest("mpp", mpp, [self.mpp * known for known in self.level_downsamples], tolerance)
-        return 0
-
     def __len__(self) -> int:
         return len(self.levels)
 
     def __getitem__(self, level: int) -> Tensor:
-        return pixels_on(self.levels[self._checked_level(level)], None)
+        return pixels_on(self.levels[self.checked_level(level)], None)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -187,24 +140,6 @@ class Pyramid:
         sizes = ", ".join(f"{w}x{h}" for w, h in self.level_dimensions)
         dtype = str(self.dtype).removeprefix("torch.")
         return f"Pyramid(levels=[{sizes}], channels={self.shape[0]}, dtype={dtype}, mpp={self.mpp})"
-
-    def _checked_level(self, level: int) -> int:
-        if isinstance(level, bool) or not isinstance(level, int):
-            raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
-        if not 0 <= level < len(self.levels):
-            sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(self.level_dimensions))
-            raise IndexError(f"level must be from 0 to {len(self.levels) - 1}; got {level}. There are {sizes}.")
-        return level
-
-    def _nearest(self, name: str, wanted: float, known: Sequence[float], tolerance: float) -> int:
-        nearest = min(range(len(known)), key=lambda i: abs(known[i] - wanted))
-        if not abs(known[nearest] - wanted) <= tolerance * wanted:
-            there = ", ".join(f"{value:.4g}" for value in known)
-            raise ValueError(
-                f"{name} must be within {tolerance:.0%} of a level's; got {wanted}. There are {there}. "
-                "Choose one of them or raise tolerance=."
-            )
-        return nearest
 
 
 def _level_tensor(level: Tensor | PinnedImage, name: str) -> Tensor:
