@@ -11,8 +11,9 @@ from torch import Tensor
 
 from zoomkern import checks
 from zoomkern.functional.draws import Draw, call, check_draw, choose
-from zoomkern.images.resolve import resolve_images
-from zoomkern.ops import gathering
+from zoomkern.functional.stored import gather_stored
+from zoomkern.images.resolve import any_stored, resolve_images
+from zoomkern.ops import gathering, sampling
 from zoomkern.ops import patches as patches_op
 from zoomkern.reference import offsets as offsets_room
 from zoomkern.typing import PADDED_OFFSET, PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, SampledPatches, dtype_code
@@ -117,6 +118,8 @@ def sample_patches(
     _check_result(out, leading, reading, resolved, logits.device, "logits")
     checks.choice("align", align, offsets_room.ALIGNMENTS)
     chosen = choose(backend, logits.device)
+    if any_stored(resolved):
+        return _sample_stored(resolved, draw, locations, conversion, align, reading, out, chosen)
     where = (draw.logits, draw.mask, draw.seed, draw.counts, locations, conversion, draw.grid)
     rules = (draw.num_samples, draw.sampler, draw.estimator, draw.pad, align)
     drawn: SampledPatches = call(patches_op.sample_patches, resolved, *where, *rules, reading, out, chosen)
@@ -186,7 +189,37 @@ def gather_patches(
     reading = _reading(resolved, patch_size, step, padding_mode, dtype, memory_format)
     _check_result(out, (*offsets.shape[:2], conversion.shape[1]), reading, resolved, offsets.device, "offsets")
     chosen = choose(backend, offsets.device)
+    if any_stored(resolved):
+        return gather_stored(resolved, offsets, conversion, reading, out, chosen)
     return gathering.gather_patches(resolved, offsets, conversion, reading, out, chosen)
+
+
+def _sample_stored(
+    images: Any,
+    draw: Draw,
+    locations: Tensor | None,
+    conversion: Tensor,
+    align: str,
+    reading: gathering.Reading,
+    out: Tensor | None,
+    backend: str,
+) -> SampledPatches:
+    """Draw, then read: what the op ``patches`` does at once where all images are in memory."""
+    width = draw.grid[1] if draw.grid else 0
+    index, log_prob, weight = call(sampling.sample, *draw[:-1], width, backend)
+    size = (reading.height, reading.width)
+    pixels = torch.tensor([image.shape[1:] for image in images], device=index.device)
+    if locations is None:
+        grid = draw.grid or (0, 0)
+        offsets = offsets_room.cell_offsets(index, grid, pixels, size, reading.step, align, PADDED_OFFSET)
+    else:
+        rows = locations.expand(index.shape[0], -1, -1)
+        offsets = rows.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, 2))
+        offsets = torch.where((index < 0)[..., None], PADDED_OFFSET, offsets)
+    if reading.shift:
+        offsets = offsets_room.shift_inside(offsets, pixels, size, reading.step, PADDED_OFFSET)
+    patches = gather_stored(images, offsets, conversion, reading, out, backend)
+    return SampledPatches(patches, index, offsets, log_prob, weight)
 
 
 def cell_offsets(
@@ -243,13 +276,15 @@ def _check_batch(images: Tensor | Sequence[Tensor] | ImageBatch, batch: int, dev
         raise ValueError(f"images must be one for each of the {batch} rows of {name}; got {count}.")
     if isinstance(images, ImageBatch):
         return checks.same_device("images", images.table, device, name)
+    wanted = torch.device("cpu") if any_stored(images) else device
     for image in [images] if isinstance(images, Tensor) else images:
-        if image.device != device:
+        if image.requires_grad and any_stored(images):
+            raise ValueError("images must not require a gradient beside stored ones; got one that does. Detach it.")
+        if image.device != wanted:
+            like = f", like {name}" if wanted == device else " beside stored ones"
             pinned = device.type == "cuda" and image.device.type == "cpu"
             cure = "Make them PinnedImage, which a GPU reads where they are, or move" if pinned else "Move"
-            raise ValueError(
-                f"images must be on {device}, like {name}; got {image.device}. {cure} {name} or the images."
-            )
+            raise ValueError(f"images must be on {wanted}{like}; got {image.device}. {cure} {name} or the images.")
 
 
 def _check_locations(locations: Tensor | None, draw: Draw) -> Tensor | None:
@@ -343,7 +378,8 @@ def _check_result(
         raise ValueError(f"out must be contiguous in memory_format; got strides {list(out.stride())}. {cure}.")
     if out.requires_grad:
         raise ValueError("out must not require a gradient; got one that does. Pass out.detach().")
-    tensors, table = gathering.operands(images)
+    operands, table = gathering.operands(images)
+    tensors = [image for image in operands if isinstance(image, Tensor)]  # stored images share memory with nobody
     if gathering.track(tensors):
         raise ValueError("out carries no gradient to images; got images that require one. Detach them or drop out.")
     if not torch.compiler.is_compiling() and _overlap(out, tensors, table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,18 +15,28 @@ from zoomkern.images.levels import Levels
 from zoomkern.images.memory import is_interleaved
 from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.progress import counted
+from zoomkern.images.readers import Reader
+from zoomkern.images.stored import FileLevel, ReducedLevel, StoredLevel, TiledLevel
+from zoomkern.images.tiles import TileCache
 from zoomkern.typing import dtype_code
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
+
+#: Where :meth:`Pyramid.open` may put a level.
+PLACES = ("resident", "compressed", "disk")
+
+#: Pixels that are decoded at a time into a resident level, about.
+_BAND_PIXELS = 1 << 22
 
 
 class Pyramid(Levels):
     """One image at several sizes; level 0 is the finest. ``pyramid[i]`` is the ``[C, H, W]`` tensor of a level.
 
     Args:
-        levels: ``[C, H, W]`` tensors or :class:`PinnedImage`, from the largest to the smallest, of the same channels,
-            type and device; they are kept, not copied.
+        levels: ``[C, H, W]`` tensors, :class:`PinnedImage` or levels that are stored in a file, from the largest to the
+            smallest, of the same channels, type and device; they are kept, not copied.
         mpp: Microns (or any unit) per pixel of level 0.
 
     Attributes:
@@ -36,7 +47,7 @@ class Pyramid(Levels):
         ValueError: A level is not smaller than the one before, or has other channels or dimensions.
     """
 
-    def __init__(self, levels: Sequence[Tensor | PinnedImage], *, mpp: float | None = None) -> None:
+    def __init__(self, levels: Sequence[Tensor | PinnedImage | StoredLevel], *, mpp: float | None = None) -> None:
         if not isinstance(levels, (list, tuple)):
             cure = "Use Pyramid.build(image) to compute the levels" if isinstance(levels, (Tensor, PinnedImage)) else ""
             raise TypeError(
@@ -46,7 +57,10 @@ class Pyramid(Levels):
             raise ValueError("levels must hold at least one image; got an empty list. Begin with the finest level.")
         if mpp is not None:
             mpp = checks.number("mpp", mpp)
-        tensors = [_level_tensor(level, f"levels[{i}]") for i, level in enumerate(levels)]
+        tensors = [
+            level if isinstance(level, StoredLevel) else _level_tensor(level, f"levels[{i}]")
+            for i, level in enumerate(levels)
+        ]
         for i in range(1, len(tensors)):
             _check_follows(tensors[i - 1], tensors[i], i)
         self.levels = tuple(levels)
@@ -107,6 +121,75 @@ class Pyramid(Levels):
                 built.append(level)
         return cls(built, mpp=mpp)
 
+    @classmethod
+    def open(
+        cls,
+        source: Reader | str | os.PathLike[str],
+        *,
+        where: str | Sequence[str] = "auto",
+        memory: int = 1 << 26,
+        cache: TileCache | int = 1 << 28,
+        mpp: float | None = None,
+    ) -> Pyramid:
+        """The levels of a file, those that fit in memory; :func:`zoomkern.sample_patches` reads them all alike.
+
+        Args:
+            source: an image file, or a reader of one.
+            where: ``resident`` decodes a level into memory now, ``compressed`` keeps its tiles as the file has them and
+                decodes those that are read, ``disk`` reads the file whenever asked; one for all levels, or one for
+                each. ``auto`` makes the coarsest levels resident as far as ``memory`` goes and leaves the others on
+                disk.
+            memory: bytes of pixels that ``auto`` may make resident.
+            cache: bytes of decoded tiles to keep, or a cache that several images share.
+            mpp: microns per pixel of level 0, where the file does not tell.
+
+        Memory:
+            What is resident, the cache, and 12 MiB or three patches while patches are read.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ReadError: the file is damaged, or no image.
+            ValueError: ``where`` is unknown, or a level without tiles of its own is to be ``compressed``.
+        """
+        from zoomkern.images.readers.opening import open_image
+
+        reader = source if isinstance(source, Reader) else open_image(source, mpp=mpp)
+        if not isinstance(cache, TileCache):
+            cache = TileCache(checks.integer("cache", cache, 0, checks.MOST_BYTES))
+        places = _places(reader, where, checks.integer("memory", memory, 0, checks.MOST_BYTES))
+        levels = [_opened(reader, level, place, cache) for level, place in enumerate(places)]
+        return cls(levels, mpp=reader.mpp if mpp is None else mpp)
+
+    def at_scale(self, scale: float) -> Tensor | PinnedImage | StoredLevel:
+        """The image at a scale: a level of it, or one that is made from a finer level as it is read.
+
+        Args:
+            scale: 1 is full resolution.
+
+        Returns:
+            What :func:`zoomkern.gather_patches` takes in a list of images. A level serves if both its sides are off by
+            no more than 2 pixels or 1 %; else a pixel is the mean of ``k`` x ``k`` pixels of the coarsest level for
+            which ``k`` is whole.
+
+        Raises:
+            ValueError: no level is a whole multiple of the scale.
+        """
+        checks.number("scale", scale)
+        width, height = self.level_dimensions[0]
+        wanted = (height * scale, width * scale)
+        for level in reversed(self.levels):
+            if _is_near(tuple(level.shape[1:]), wanted):
+                return level
+        for level in reversed(self.levels):
+            factor = round(level.shape[1] / wanted[0])
+            if factor > 1 and _is_near(tuple(-(-side // factor) for side in level.shape[1:]), wanted):
+                return ReducedLevel(pixels_on(level, None), factor)
+        known = ", ".join(f"1 / {value:.4g}" for value in self.level_downsamples)
+        raise ValueError(
+            f"scale must be that of a level, or a whole part of one; got {scale:.4g}. There are {known}. "
+            "Choose one of them, or one of them divided by 2, 3, ..."
+        )
+
     @property
     def level_dimensions(self) -> tuple[tuple[int, int], ...]:
         """``(width, height)`` of each level, as OpenSlide says it."""
@@ -131,7 +214,9 @@ class Pyramid(Levels):
         return len(self.levels)
 
     def __getitem__(self, level: int) -> Tensor:
-        return pixels_on(self.levels[self.checked_level(level)], None)
+        """``[C, H, W]`` of a level; one that is stored is read whole, every time."""
+        chosen = self.levels[self.checked_level(level)]
+        return chosen.whole() if isinstance(chosen, StoredLevel) else pixels_on(chosen, None)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -140,6 +225,43 @@ class Pyramid(Levels):
         sizes = ", ".join(f"{w}x{h}" for w, h in self.level_dimensions)
         dtype = str(self.dtype).removeprefix("torch.")
         return f"Pyramid(levels=[{sizes}], channels={self.shape[0]}, dtype={dtype}, mpp={self.mpp})"
+
+
+def _places(reader: Reader, where: str | Sequence[str], memory: int) -> list[str]:
+    """Where each level of a file is to be."""
+    if where == "auto":
+        places = ["disk"] * reader.level_count
+        for level in range(reader.level_count - 1, -1, -1):
+            width, height = reader.level_dimensions[level]
+            memory -= width * height * reader.header.channels * reader.header.dtype.itemsize
+            if memory < 0:
+                break
+            places[level] = "resident"
+        return places
+    places = [where] * reader.level_count if isinstance(where, str) else list(where)
+    if len(places) != reader.level_count:
+        raise ValueError(f"where must name {reader.level_count} places, one for each level; got {len(places)}.")
+    return [checks.choice("where", place, PLACES) for place in places]
+
+
+def _opened(reader: Reader, level: int, place: str, cache: TileCache) -> PinnedImage | StoredLevel:
+    tiled = reader.header.tile_sizes[level] is not None
+    stored: StoredLevel = FileLevel(reader, level)
+    if tiled or place == "compressed":
+        stored = TiledLevel(reader, level, cache, resident=place == "compressed")
+    if place != "resident":
+        return stored
+    channels, height, width = stored.shape
+    image = PinnedImage.empty((channels, height, width), stored.dtype)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        np.copyto(image.tensor[:, top : top + count].permute(1, 2, 0).numpy(), stored.read(top, 0, count, width))
+    return image
+
+
+def _is_near(size: tuple[int, ...], wanted: tuple[float, float]) -> bool:
+    return all(abs(side - want) <= max(2.0, 0.01 * want) for side, want in zip(size, wanted, strict=True))
 
 
 def _level_tensor(level: Tensor | PinnedImage, name: str) -> Tensor:
@@ -155,7 +277,7 @@ def _level_tensor(level: Tensor | PinnedImage, name: str) -> Tensor:
     return tensor
 
 
-def _check_follows(finer: Tensor, level: Tensor, i: int) -> None:
+def _check_follows(finer: Tensor | StoredLevel, level: Tensor | StoredLevel, i: int) -> None:
     name = f"levels[{i}]"
     if level.shape[0] != finer.shape[0]:
         raise ValueError(

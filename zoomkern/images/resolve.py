@@ -14,15 +14,17 @@ from zoomkern import checks
 from zoomkern.images.bank import descriptor
 from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.pyramid import Pyramid
+from zoomkern.images.readers import Reader
+from zoomkern.images.stored import StoredLevel
 from zoomkern.typing import PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, dtype_code
 
 
 def resolve_images(
-    images: Tensor | ImageBatch | Sequence[Tensor | PinnedImage | Pyramid],
+    images: Tensor | ImageBatch | Sequence[Tensor | PinnedImage | Pyramid | StoredLevel],
     level: int | None = None,
     device: torch.device | None = None,
-) -> Tensor | list[Tensor] | ImageBatch:
-    """The images as an op takes them; nothing is copied.
+) -> Tensor | list[Any] | ImageBatch:
+    """The images as an op takes them, but for stored ones; nothing is copied.
 
     Args:
         images: ``[B, C, H, W]``, a sequence of ``[C, H, W]`` tensors, :class:`PinnedImage` and :class:`Pyramid` in any
@@ -31,7 +33,7 @@ def resolve_images(
         device: Where the op runs. On a CUDA device a :class:`PinnedImage`, also as a level, gives its view there.
 
     Returns:
-        The tensor or the batch itself, or a list of ``[C, H, W]`` tensors.
+        The tensor or the batch itself, or a list of ``[C, H, W]`` tensors and stored levels.
 
     Raises:
         TypeError: Something else is given, or pixel types differ or are no image's.
@@ -74,7 +76,8 @@ def resolve_images(
         raise ValueError(
             "images must hold at least one image; got none. For an empty batch pass a [0, C, H, W] tensor."
         )
-    tensors = [_resolve_one(image, level, device, f"images[{i}]") for i, image in enumerate(images)]
+    stored = any(isinstance(image, StoredLevel) or _is_stored(image, level) for image in images)
+    tensors = [_resolve_one(image, level, None if stored else device, f"images[{i}]") for i, image in enumerate(images)]
     for i, tensor in enumerate(tensors):
         _check_equal(tensors[0], tensor, f"images[{i}]")
     return tensors
@@ -92,7 +95,19 @@ def _check_descriptors(batch: ImageBatch) -> None:
             raise ValueError(f"images.images[{i}] must not require a gradient, which a table cannot carry. Use a list.")
 
 
-def _resolve_one(image: Any, level: int | None, device: torch.device | None, name: str) -> Tensor:
+def any_stored(images: Tensor | Sequence[Any] | ImageBatch) -> bool:
+    """Whether resolved images have to be read before an op can take them."""
+    return isinstance(images, list) and any(isinstance(image, StoredLevel) for image in images)
+
+
+def _is_stored(image: Any, level: int | None) -> bool:
+    """Whether ``level`` of a pyramid is stored; of a level that is wrong another place complains."""
+    number = level or 0
+    known = isinstance(image, Pyramid) and isinstance(number, int) and 0 <= number < image.level_count
+    return known and isinstance(image.levels[number], StoredLevel)
+
+
+def _resolve_one(image: Any, level: int | None, device: torch.device | None, name: str) -> Tensor | StoredLevel:
     if isinstance(image, Pyramid):
         wanted = 0 if level is None else level
         if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral):
@@ -103,6 +118,9 @@ def _resolve_one(image: Any, level: int | None, device: torch.device | None, nam
                 f"level must be from 0 to {image.level_count - 1} for {name}; got {level}. There are {sizes}."
             )
         return pixels_on(image.levels[int(wanted)], device)
+    if isinstance(image, StoredLevel):
+        _check_no_level(level, name, "a level already")
+        return image
     tensor = pixels_on(image, device)
     if not isinstance(tensor, Tensor):
         raise TypeError(
@@ -137,7 +155,7 @@ def _check_no_level(level: int | None, name: str, what: str) -> None:
         )
 
 
-def _check_equal(first: Tensor, tensor: Tensor, name: str) -> None:
+def _check_equal(first: Tensor | StoredLevel, tensor: Tensor | StoredLevel, name: str) -> None:
     if tensor.shape[0] != first.shape[0]:
         raise ValueError(
             f"{name} must have {first.shape[0]} channels as images[0]; got shape {tuple(tensor.shape)}. "
@@ -159,8 +177,8 @@ def _cure_for(image: Any) -> str:
         return "Map it without a copy with PinnedImage.from_memmap(array)"
     if hasattr(image, "__array_interface__"):
         return "Turn an array into an image with PinnedImage.from_numpy(array)"
-    if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):
-        return "Read a file with PinnedImage.from_file(path)"
+    if isinstance(image, (str, bytes, Reader)) or hasattr(image, "__fspath__"):
+        return "Open a file with Pyramid.open(path), or read it whole with PinnedImage.from_file(path)"
     if hasattr(image, "table"):
         return "Of an ImageBank pass bank[ids]"
     return "Convert it to tensors"

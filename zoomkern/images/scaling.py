@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from zoomkern import checks
-from zoomkern.images.pinned import PinnedImage
+from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.pyramid import Pyramid
+from zoomkern.images.stored import ReducedLevel, StoredLevel
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -16,11 +19,16 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(scale * size[0]), 1), max(round(scale * size[1]), 1)
 
 
-def scaled(image: Tensor | PinnedImage | Pyramid, size: tuple[int, int]) -> Tensor:
+#: Bytes of a stored level that is read whole.
+MOST_BYTES = 1 << 26
+
+
+def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int, int]) -> Tensor:
     """A copy of ``size`` in which every pixel is a weighted mean of all that it covers.
 
     The weights are a triangle's (``antialias=True`` of :func:`torch.nn.functional.interpolate`), so nothing that the
-    image holds falls between the pixels. Of a pyramid the coarsest level that is not smaller is read.
+    image holds falls between the pixels. Of a pyramid the coarsest level that is not smaller is read. A stored level of
+    more than 64 MiB is first made smaller by a whole factor, band by band, whose pixels are plain means.
 
     Args:
         image: ``[C, H, W]``, uint8 or floating point.
@@ -37,9 +45,9 @@ def scaled(image: Tensor | PinnedImage | Pyramid, size: tuple[int, int]) -> Tens
     """
     height, width = checks.pair("size", size)
     if isinstance(image, Pyramid):
-        fits = [level for level in image if level.shape[1] >= height and level.shape[2] >= width]
-        image = fits[-1] if fits else image[0]
-    pixels = image.tensor if isinstance(image, PinnedImage) else image
+        fits = [level for level in image.levels if level.shape[1] >= height and level.shape[2] >= width]
+        image = fits[-1] if fits else image.levels[0]
+    pixels = _read_smaller(image, height, width) if isinstance(image, StoredLevel) else pixels_on(image, None)
     if pixels.ndim != 3:
         raise ValueError(f"image must be [C, H, W]; got {list(pixels.shape)}.")
     if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
@@ -48,3 +56,10 @@ def scaled(image: Tensor | PinnedImage | Pyramid, size: tuple[int, int]) -> Tens
         return pixels.contiguous()
     small = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True, align_corners=False)
     return small[0].contiguous()
+
+
+def _read_smaller(level: StoredLevel, height: int, width: int) -> Tensor:
+    """A stored level, made smaller by a whole factor where it is large, to no less than ``height`` x ``width``."""
+    factor = min(level.shape[1] // height, level.shape[2] // width)
+    too_large = math.prod(level.shape) * level.dtype.itemsize > MOST_BYTES
+    return (ReducedLevel(level, factor) if too_large and factor > 1 else level).whole()

@@ -1,0 +1,164 @@
+"""Levels whose pixels are read when they are asked for: from a file, from tiles of one, from a finer level."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoomkern.images.readers import Reader
+from zoomkern.images.readers.reader import numpy_type
+from zoomkern.images.tiles import TileCache
+
+Pixels = np.ndarray[Any, Any]
+
+
+class StoredLevel(ABC):
+    """A level that is not in memory. ``read`` may be called by many threads at once.
+
+    Attributes:
+        shape: ``[C, H, W]``.
+        dtype: the pixel type.
+    """
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device = torch.device("cpu")
+    requires_grad = False
+
+    @abstractmethod
+    def read(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """``[height, width, C]`` of a window that lies inside the level.
+
+        Raises:
+            ReadError: the file is damaged there.
+        """
+
+    def whole(self) -> Tensor:
+        """``[C, H, W]`` of all pixels."""
+        return torch.from_numpy(self.read(0, 0, self.shape[1], self.shape[2])).permute(2, 0, 1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({tuple(self.shape)}, {self.dtype})"
+
+
+class FileLevel(StoredLevel):
+    """A level that its reader reads window by window.
+
+    Args:
+        reader: of the file.
+        level: which one.
+    """
+
+    def __init__(self, reader: Reader, level: int) -> None:
+        width, height = reader.level_dimensions[level]
+        self.reader = reader
+        self.level = level
+        self.shape = torch.Size((reader.header.channels, height, width))
+        self.dtype = reader.header.dtype
+
+    def read(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """As :meth:`StoredLevel.read`."""
+        return self.reader.read_window(self.level, y, x, height, width)
+
+
+class TiledLevel(FileLevel):
+    """A level of tiles that are decoded one by one and kept in a cache.
+
+    Args:
+        reader: of the file, which knows tiles at that level.
+        level: which one.
+        cache: keeps decoded tiles.
+        resident: read all tiles now and keep them as the file has them, compressed.
+
+    Memory:
+        The cache, and where ``resident`` the level's bytes in the file.
+    """
+
+    def __init__(self, reader: Reader, level: int, cache: TileCache, resident: bool = False) -> None:
+        super().__init__(reader, level)
+        size = reader.header.tile_sizes[level]
+        if size is None:
+            raise ValueError(f"level {level} of {reader.name} must have tiles of its own; it has none.")
+        self.tile_size = size
+        self.cache = cache
+        stat = reader.path.stat()
+        self._file = (str(reader.path), stat.st_mtime_ns, stat.st_size, level)
+        rows, columns = (-(-extent // side) for extent, side in zip(self.shape[1:], size, strict=True))
+        self.resident: dict[tuple[int, int], bytes | None] | None = None
+        if resident:
+            places = [(row, column) for row in range(rows) for column in range(columns)]
+            self.resident = {place: reader.tile_bytes(level, *place) for place in places}
+
+    def read(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """As :meth:`StoredLevel.read`; only the tiles under the window are decoded."""
+        tall, wide = self.tile_size
+        window = np.empty((height, width, self.shape[0]), numpy_type(self.dtype))
+        for row in range(y // tall, -(-(y + height) // tall)):
+            top, bottom = max(row * tall, y), min((row + 1) * tall, y + height)
+            for column in range(x // wide, -(-(x + width) // wide)):
+                left, right = max(column * wide, x), min((column + 1) * wide, x + width)
+                tile = self.cache.get((*self._file, row, column), partial(self._decoded, row, column))
+                window[top - y : bottom - y, left - x : right - x] = tile[
+                    top - row * tall : bottom - row * tall, left - column * wide : right - column * wide
+                ]
+        return window
+
+    def _decoded(self, row: int, column: int) -> Pixels:
+        if self.resident is not None:
+            return self.reader.decode_tile(self.level, self.resident[row, column])
+        return self.reader.decode_tile(self.level, self.reader.tile_bytes(self.level, row, column))
+
+
+class ReducedLevel(StoredLevel):
+    """A level made of a finer one as it is read: every pixel is the mean of ``factor`` x ``factor`` pixels.
+
+    Integers are rounded to nearest, halves to even. At the last row and column the mean is over the pixels that are
+    there, so that the level has ``ceil(H / factor)`` rows.
+
+    Args:
+        finer: ``[C, H, W]``, in memory or stored.
+        factor: at least 2.
+    """
+
+    def __init__(self, finer: Tensor | StoredLevel, factor: int) -> None:
+        self.finer = finer
+        self.factor = factor
+        channels, height, width = finer.shape
+        self.shape = torch.Size((channels, -(-height // factor), -(-width // factor)))
+        self.dtype = finer.dtype
+
+    def read(self, y: int, x: int, height: int, width: int) -> Pixels:
+        """As :meth:`StoredLevel.read`; reads ``factor * factor`` as many pixels, in bands."""
+        result = np.empty((height, width, self.shape[0]), numpy_type(self.dtype))
+        rows = max(1, _BAND_PIXELS // (width * self.factor**2))
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            result[top:bottom] = self._band(y + top, x, bottom - top, width)
+        return result
+
+    def _band(self, y: int, x: int, height: int, width: int) -> Pixels:
+        k = self.factor
+        bottom, right = min((y + height) * k, self.finer.shape[1]), min((x + width) * k, self.finer.shape[2])
+        pixels = window_of(self.finer, y * k, x * k, bottom - y * k, right - x * k)
+        exact = np.int64 if pixels.dtype.kind == "u" else np.float64
+        total = np.add.reduceat(pixels, np.arange(0, pixels.shape[1], k), axis=1, dtype=exact)
+        total = np.add.reduceat(total, np.arange(0, pixels.shape[0], k), axis=0)
+        counts = [np.minimum(k, extent - np.arange(0, extent, k)) for extent in pixels.shape[:2]]
+        share = total / np.outer(*counts)[:, :, None]
+        return (np.rint(share) if pixels.dtype.kind == "u" else share).astype(pixels.dtype)
+
+
+def window_of(image: Tensor | StoredLevel, y: int, x: int, height: int, width: int) -> Pixels:
+    """``[height, width, C]`` of a window that lies inside an image in memory or a stored one."""
+    if isinstance(image, StoredLevel):
+        return image.read(y, x, height, width)
+    return image[:, y : y + height, x : x + width].permute(1, 2, 0).numpy()
+
+
+#: Pixels of the finer level that are held at a time, about.
+_BAND_PIXELS = 1 << 22
