@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent
 BEGIN, END = "<!-- results: {} -->", "<!-- /results -->"
+DIFFERENCES = re.compile(r"(<!-- differences: (\S+) from (\S+) -->\n).*?(<!-- /differences -->)", re.DOTALL)
 COLUMNS = {
     "accuracy": "epoch chosen on held-out training images",
     "last_accuracy": "last epoch",
     "optimistic_accuracy": "best epoch on the test images",
     "auc": "AUC",
 }
+COMPARED = {"accuracy": (100, 1), "auc": (100, 1), "loss": (1, 3)}  # a factor, and digits
 
 
 def table(folder: Path) -> str:
@@ -26,6 +30,28 @@ def table(folder: Path) -> str:
         cells = [_spread([100 * fold[name] for fold in folds if fold[name] is not None]) for name in shown]
         lines.append(f"| {run} | {len(folds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def differences(folder: Path, base: str) -> str:
+    """A row for every other run: means of its differences from ``base``, fold by fold, with their standard errors."""
+    runs = {path.name: {(fold["repetition"], fold["fold"]): fold for fold in _folds(path)} for path in folder.iterdir()}
+    if base not in runs:
+        raise ValueError(f"recipes/README.md names a run {base!r} that recipes/results/{folder.name} does not have")
+    lines = [f"| run minus {base} | pairs | accuracy | AUC | test loss |", "|---|---|---|---|---|"]
+    for run, folds in sorted(runs.items()):
+        pairs = [(fold, runs[base][place]) for place, fold in folds.items() if place in runs[base]]
+        if run != base and pairs:
+            cells = [
+                _difference([factor * (fold[name] - other[name]) for fold, other in pairs], digits)
+                for name, (factor, digits) in COMPARED.items()
+            ]
+            lines.append(f"| {run} | {len(pairs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _difference(values: list[float], digits: int) -> str:
+    error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):+.{digits}f}{error}"
 
 
 def _folds(run: Path) -> list[dict[str, Any]]:
@@ -40,14 +66,16 @@ def _spread(values: list[float]) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with every study's table between its marks."""
+    """The page with every study's table between its marks, and the differences between runs where it asks for them."""
     for folder in sorted(path for path in (ROOT / "results").iterdir() if path.is_dir()):
         begin = BEGIN.format(folder.name)
         if begin not in page:
             raise ValueError(f"recipes/README.md has no line {begin!r} for recipes/results/{folder.name}")
         head, rest = page.split(begin, 1)
         page = f"{head}{begin}\n{table(folder)}\n{END}{rest.split(END, 1)[1]}"
-    return page
+    return DIFFERENCES.sub(
+        lambda found: f"{found[1]}{differences(ROOT / 'results' / found[2], found[3])}\n{found[4]}", page
+    )
 
 
 if __name__ == "__main__":

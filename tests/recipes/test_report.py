@@ -1,6 +1,7 @@
 """The page of recipes agrees with the results beside it, and what recipes name exists."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -44,6 +45,53 @@ def test_means_and_deviations_by_hand(tmp_path):
     lines = report.table(tmp_path).splitlines()
     assert "best epoch on the test images" not in lines[0]
     assert lines[2] == "| one | 3 | 90.0 ± 10.0 | 50.0 ± 0.0 | 100.0 ± 0.0 |"
+
+
+def write_fold(path, number, **figures):
+    path.mkdir(parents=True, exist_ok=True)
+    fold = {"repetition": number, "fold": 0, "last_accuracy": 0.5, "optimistic_accuracy": None, **figures}
+    (path / f"repetition-{number:02d}-fold-00.json").write_text(json.dumps(fold))
+
+
+def test_differences_are_those_of_equal_folds(tmp_path):
+    report = script("report")
+    for number, accuracy in enumerate((0.5, 0.6, 0.9)):
+        write_fold(tmp_path / "base" / "folds", number, accuracy=accuracy, auc=0.5, loss=1.0)
+    for number, accuracy in ((1, 0.7), (2, 0.9), (5, 0.1)):  # the last has no counterpart
+        write_fold(tmp_path / "other" / "folds", number, accuracy=accuracy, auc=0.75, loss=0.5)
+    lines = report.differences(tmp_path, "base").splitlines()
+    assert lines[2:] == ["| other | 2 | +5.0 ± 5.0 | +25.0 ± 0.0 | -0.500 ± 0.000 |"]
+
+
+def test_differences_are_written_between_their_marks(tmp_path, monkeypatch):
+    report = script("report")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    for run, accuracy in (("base", 0.5), ("other", 0.6)):
+        write_fold(tmp_path / "results" / "study" / run / "folds", 0, accuracy=accuracy, auc=0.5, loss=1.0)
+    marks = "<!-- results: study -->\n<!-- /results -->\n<!-- differences: study from base -->\noutdated\n"
+    page = report.filled(f"{marks}<!-- /differences -->\nrest\n")
+    assert "| other | 1 | +10.0 | +0.0 | +0.000 |\n<!-- /differences -->\nrest\n" in page
+    assert "outdated" not in page
+    assert report.filled(page) == page
+    with pytest.raises(ValueError, match="names a run 'none'"):
+        report.filled(page.replace("from base", "from none"))
+
+
+def test_points_of_the_needle_study_by_hand(tmp_path):
+    ratio = script("ratio")
+    run = tmp_path / "max-028"
+    for number, accuracy in enumerate((0.6, 0.8)):
+        write_fold(run / "folds", number, accuracy=accuracy, probabilities={"a": [], "b": []})
+    recipe = "data: {test: {init_args: {size: 64, object_side: 14}}}"
+    configuration = {"options": ["--config", "x.yaml", "--data.test.init_args.size=28"], "files": {"x.yaml": recipe}}
+    (run / "configuration.json").write_text(json.dumps(configuration))
+    (found,) = ratio.lines(tmp_path)["max"]
+    assert (found.x, round(found.y, 6)) == (25.0, 70.0)
+    assert found.high == 100.0
+    assert found.low == pytest.approx(70 - 200 * (0.7 * 0.3 / 4) ** 0.5)  # few images
+    configuration["options"].pop()
+    (run / "configuration.json").write_text(json.dumps(configuration))
+    assert ratio.object_ratio(run) == 14**2 / 64**2
 
 
 def test_patches_that_hold_an_object():
