@@ -59,7 +59,7 @@ def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int,
 
 
 def _read_smaller(level: StoredLevel, height: int, width: int) -> Tensor:
-    """A stored level, made smaller by a whole factor where it is large, to no less than ``height`` x ``width``."""
-    factor = min(level.shape[1] // height, level.shape[2] // width)
+    """A stored level, made smaller by a whole factor where it is large, to no less than twice the size wanted."""
+    factor = min(level.shape[1] // (2 * height), level.shape[2] // (2 * width))
     too_large = math.prod(level.shape) * level.dtype.itemsize > MOST_BYTES
     return (ReducedLevel(level, factor) if too_large and factor > 1 else level).whole()
