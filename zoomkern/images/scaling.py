@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,19 +48,27 @@ def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int,
     if isinstance(image, Pyramid):
         fits = [level for level in image.levels if level.shape[1] >= height and level.shape[2] >= width]
         image = fits[-1] if fits else image.levels[0]
-    pixels = _read_smaller(image, height, width) if isinstance(image, StoredLevel) else pixels_on(image, None)
+    factor = _first_step(image, height, width) if isinstance(image, StoredLevel) else 1
+    if isinstance(image, StoredLevel):
+        pixels = (ReducedLevel(image, factor) if factor > 1 else image).whole()
+    else:
+        pixels = pixels_on(image, None)
     if pixels.ndim != 3:
         raise ValueError(f"image must be [C, H, W]; got {list(pixels.shape)}.")
     if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
         raise TypeError(f"image must be uint8 or floating point; got {pixels.dtype}. Convert it first.")
     if (height, width) == tuple(pixels.shape[1:]):
         return pixels.contiguous()
-    small = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True, align_corners=False)
+    where: dict[str, Any] = {"size": (height, width)}
+    if factor > 1:  # the last row and column of the first step may stand for fewer pixels than the others
+        extents = zip((height, width), image.shape[1:], strict=True)
+        where = {"scale_factor": tuple(side * factor / full * (1 + 1e-12) for side, full in extents)}
+    small = F.interpolate(pixels[None], **where, mode="bilinear", antialias=True, align_corners=False)
     return small[0].contiguous()
 
 
-def _read_smaller(level: StoredLevel, height: int, width: int) -> Tensor:
-    """A stored level, made smaller by a whole factor where it is large, to no less than twice the size wanted."""
-    factor = min(level.shape[1] // (2 * height), level.shape[2] // (2 * width))
-    too_large = math.prod(level.shape) * level.dtype.itemsize > MOST_BYTES
-    return (ReducedLevel(level, factor) if too_large and factor > 1 else level).whole()
+def _first_step(level: StoredLevel, height: int, width: int) -> int:
+    """The whole factor by which a large level is made smaller first, to no less than twice the size wanted."""
+    if math.prod(level.shape) * level.dtype.itemsize <= MOST_BYTES:
+        return 1
+    return max(min(level.shape[1] // (2 * height), level.shape[2] // (2 * width)), 1)
