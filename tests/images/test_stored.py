@@ -198,7 +198,9 @@ def test_a_small_copy_of_a_large_level_is_made_in_two_steps(tmp_path, monkeypatc
     smooth = (127 + 60 * np.sin(x / 40) + 60 * np.cos(y / 30)).astype(np.float32)[:, :, None]
     np.save(tmp_path / "image.npy", smooth)
     two_steps = scaled(Pyramid([FileLevel(ArrayReader(tmp_path / "image.npy"), 0)]), (20, 30))
-    assert (two_steps - scaled(resident(smooth), (20, 30))).abs().max() < 0.5
+    assert (
+        two_steps - scaled(resident(smooth), (20, 30))
+    ).abs().max() < 1.5  # of 255; the last row of means is of one row of pixels, and weighs as six
 
 
 def test_damage_is_told_by_the_reader_with_the_name_of_the_file(reader, monkeypatch):
