@@ -13,7 +13,7 @@ from zoomkern.functional import (
     sample,
     sample_patches,
 )
-from zoomkern.images import ImageBank, PinnedImage, Pyramid
+from zoomkern.images import ImageBank, PinnedImage, Pyramid, open_image
 from zoomkern.typing import ImageBatch, Sample, SampledPatches
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "expectation",
     "gather_patches",
     "merge_repeats",
+    "open_image",
     "sample",
     "sample_patches",
 ]

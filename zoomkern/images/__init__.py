@@ -4,6 +4,7 @@ from zoomkern.images.bank import ImageBank
 from zoomkern.images.memory import host_module
 from zoomkern.images.pinned import PinnedImage
 from zoomkern.images.pyramid import Pyramid
+from zoomkern.images.readers import open_image
 from zoomkern.images.resolve import resolve_images
 
-__all__ = ["ImageBank", "PinnedImage", "Pyramid", "host_module", "resolve_images"]
+__all__ = ["ImageBank", "PinnedImage", "Pyramid", "host_module", "open_image", "resolve_images"]

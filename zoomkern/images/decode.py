@@ -28,8 +28,8 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 @contextmanager
-def open_picture(path: Path, max_pixels: int) -> Iterator[Image]:
-    """An image file, decoded and turned upright, as long as the context lasts.
+def open_picture(path: Path, max_pixels: int, decode: bool = True) -> Iterator[Image]:
+    """An image file, decoded and turned upright, or its header alone, as long as the context lasts.
 
     Raises:
         ImportError: Pillow is not installed.
@@ -67,8 +67,9 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Image]:
                 f"got {max_pixels}. Raise it if you trust the file."
             )
         try:
-            picture.load()
-            PIL.ImageOps.exif_transpose(picture, in_place=True)
+            if decode:
+                picture.load()
+                PIL.ImageOps.exif_transpose(picture, in_place=True)
         except MemoryError:
             raise
         except Exception as error:

@@ -1,0 +1,143 @@
+"""What the directories of a TIFF file say: its levels, and where their tiles lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Directories that are looked at: a pyramid has a dozen, an OME file one for each channel.
+_MOST_PAGES = 4096
+
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+
+#: How far, in pixels, the sides of a level may be from those that its downsample asks for.
+_ROUNDING = 1.5
+
+
+class Plane(NamedTuple):
+    """The tiles, or strips, of one directory at one size.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        tile: ``(height, width)`` of a tile; of a strip the width is that of the image.
+        tiled: false for strips.
+        samples: of a pixel.
+        planar: whether each sample has tiles of its own.
+        offsets: of the tiles in the file; 0 for one that is left out.
+        counts: their bytes.
+        decode: from tifffile: bytes and index to pixels.
+        tables: what the JPEG tiles share.
+        compression: TIFF's number.
+        raw: whether rows of pixels lie in the file as they are.
+        dtype: of the samples in the file, in its byte order.
+    """
+
+    width: int
+    height: int
+    tile: tuple[int, int]
+    tiled: bool
+    samples: int
+    planar: bool
+    offsets: np.ndarray[Any, np.dtype[np.int64]]
+    counts: np.ndarray[Any, np.dtype[np.int64]]
+    decode: Callable[..., Any]
+    tables: bytes | None
+    compression: int
+    raw: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def across(self) -> int:
+        """Tiles along the width."""
+        return -(-self.width // self.tile[1])
+
+    @property
+    def down(self) -> int:
+        """Tiles along the height."""
+        return -(-self.height // self.tile[0])
+
+
+def pyramid_pages(tiff: Any, first: int) -> list[Any]:
+    """The directories of an image's levels, from the finest: its SubIFDs, else the smaller pages that follow."""
+    base = tiff.pages[first].aspage()
+    candidates = list(base.pages or ()) if base.subifds else _pages_after(tiff, first)
+    pages = [base]
+    for page in candidates:
+        page = page.aspage()
+        if _is_level(page, base, pages[-1]):
+            pages.append(page)
+    return pages
+
+
+def _pages_after(tiff: Any, first: int) -> list[Any]:
+    seen, pages = {tiff.pages[first].offset}, []
+    for index in range(first + 1, first + _MOST_PAGES):
+        try:
+            page = tiff.pages[index].aspage()
+        except IndexError:
+            break
+        if page.offset in seen:  # a circle
+            break
+        seen.add(page.offset)
+        pages.append(page)
+    return pages
+
+
+def _is_level(page: Any, base: Any, above: Any) -> bool:
+    same = all(
+        getattr(page, name) == getattr(base, name)
+        for name in ("dtype", "samplesperpixel", "bitspersample", "extrasamples")
+    )
+    smaller = 0 < page.imagewidth <= above.imagewidth and 0 < page.imagelength <= above.imagelength
+    smaller = smaller and (page.imagewidth, page.imagelength) != (above.imagewidth, above.imagelength)
+    if not same or not smaller or page.subfiletype & _MASK or (base.is_tiled and not page.is_tiled):
+        return False
+    downsample = math.sqrt(base.imagewidth / page.imagewidth * base.imagelength / page.imagelength)
+    shape = abs(base.imagewidth / downsample - page.imagewidth), abs(base.imagelength / downsample - page.imagelength)
+    return max(shape) <= _ROUNDING and bool(page.subfiletype & _REDUCED or page.is_tiled)
+
+
+def plane_of(page: Any) -> Plane:
+    """The tiles of a directory.
+
+    Raises:
+        ValueError: It has fewer tiles than its size asks for, or sizes that no image has.
+    """
+    if page.imagedepth != 1 or page.tiledepth != 1:
+        raise ValueError(f"it is a volume of {page.imagedepth} planes; export one of them")
+    if min(page.imagewidth, page.imagelength, page.samplesperpixel) < 1:
+        raise ValueError(f"it has {page.imagewidth} x {page.imagelength} pixels of {page.samplesperpixel} samples")
+    if page.dtype is None:
+        raise ValueError(f"its samples have {page.bitspersample} bits of format {page.sampleformat}")
+    tiled = bool(page.is_tiled)
+    tile = (page.tilelength, page.tilewidth) if tiled else (page.rowsperstrip, page.imagewidth)
+    if min(tile) < 1:
+        raise ValueError(f"its tiles have {tile[1]} x {tile[0]} pixels")
+    planar = page.planarconfig == 2 and page.samplesperpixel > 1
+    across, down = -(-page.imagewidth // tile[1]), -(-page.imagelength // tile[0])
+    needed = across * down * (page.samplesperpixel if planar else 1)
+    offsets = np.asarray(page.dataoffsets, np.uint64).astype(np.int64)
+    counts = np.asarray(page.databytecounts, np.uint64).astype(np.int64)
+    if min(len(offsets), len(counts)) < needed:
+        raise ValueError(f"it lists {min(len(offsets), len(counts))} of its {needed} tiles or strips")
+    whole_bytes = isinstance(page.bitspersample, int) and page.bitspersample == 8 * page.dtype.itemsize
+    raw = not tiled and page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and whole_bytes
+    return Plane(
+        page.imagewidth,
+        page.imagelength,
+        tile,
+        tiled,
+        page.samplesperpixel,
+        planar,
+        offsets,
+        counts,
+        page.decode,
+        page.jpegtables,
+        int(page.compression),
+        raw,
+        page.dtype.newbyteorder(page.parent.byteorder),
+    )
