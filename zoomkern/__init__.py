@@ -13,7 +13,16 @@ from zoomkern.functional import (
     sample,
     sample_patches,
 )
-from zoomkern.images import ImageBank, PinnedImage, Pyramid, open_image
+from zoomkern.images import (
+    ImageBank,
+    PinnedImage,
+    Pyramid,
+    cells_with,
+    grid_places,
+    open_image,
+    random_places,
+    tissue_mask,
+)
 from zoomkern.typing import ImageBatch, Sample, SampledPatches
 
 __all__ = [
@@ -24,15 +33,19 @@ __all__ = [
     "Sample",
     "SampledPatches",
     "cell_offsets",
+    "cells_with",
     "compose",
     "draw_weights",
     "estimate_total",
     "expectation",
     "gather_patches",
+    "grid_places",
     "merge_repeats",
     "open_image",
+    "random_places",
     "sample",
     "sample_patches",
+    "tissue_mask",
 ]
 
 
