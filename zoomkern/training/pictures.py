@@ -47,7 +47,7 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     common = {
         "overview": scaled(image, overview_size(size)),
         "attention": out.attention[row].flatten().softmax(0).view_as(out.attention[row]),
-        "patches": _pixels(image, offsets, model.patch_size, step),
+        "patches": pixels_at(image, offsets, model.patch_size, step),
         "offsets": offsets,
         "probabilities": out.sampled.log_prob[row][kept].exp(),
         "image_size": size,
@@ -73,7 +73,7 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
         **common,
         tile_offsets=(places * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
         tile_size=model.tile_size,
-        tile_views=_pixels(small, places, model.view_size, 1),
+        tile_views=pixels_at(small, places, model.view_size, 1),
         tile_attention=inside.flatten(1).softmax(1).view_as(inside),
         tile_probabilities=out.tiles.log_prob[row][tiles].exp(),
         parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
@@ -81,18 +81,31 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     return True
 
 
-def _heaviest(index: Tensor, weight: Tensor, most: int) -> Tensor:
-    """Places of every drawn item's first occurrence in ``index``: the ``most`` with the largest weights in all."""
+def distinct(index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Every drawn item once, the one with the largest weight in all first.
+
+    Args:
+        index: ``[N]``, -1 for padding.
+        weight: ``[N]``.
+
+    Returns:
+        The places of their first occurrences in ``index``, and the sum of each one's weights.
+    """
     items, inverse = index.unique(return_inverse=True)
     total = torch.zeros(len(items), dtype=weight.dtype).index_add_(0, inverse, weight)
     first = torch.full((len(items),), len(index)).scatter_reduce_(0, inverse, torch.arange(len(index)), "amin")
-    drawn = items >= 0
-    order = total[drawn].argsort(descending=True, stable=True)[:most]
-    return first[drawn][order]
+    first, total = first[items >= 0], total[items >= 0]
+    order = total.argsort(descending=True, stable=True)
+    return first[order], total[order]
 
 
-def _pixels(image: Tensor, offsets: Tensor, size: tuple[int, int], step: int) -> Tensor:
-    """``[N, C, h, w]`` of an image, uint8 as numbers between 0 and 1."""
+def _heaviest(index: Tensor, weight: Tensor, most: int) -> Tensor:
+    """The ``most`` places of :func:`distinct`."""
+    return distinct(index, weight)[0][:most]
+
+
+def pixels_at(image: Any, offsets: Tensor, size: tuple[int, int], step: int) -> Tensor:
+    """``[N, C, h, w]`` of an image or a pyramid, uint8 as numbers between 0 and 1."""
     count = image.shape[0]
     return gather_patches([image], offsets[None], size, step=step, mean=[0.0] * count, std=[1.0] * count)[0]
 

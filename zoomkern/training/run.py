@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from zoomkern.training.files import alone, write_whole
 from zoomkern.training.pictures import Pictures
 from zoomkern.training.predictions import Predictions, write_confusion, write_predictions
 from zoomkern.training.task import ClassificationTask
-from zoomkern.training.weights import SUFFIX, load_weights, require_same, save_weights
+from zoomkern.training.weights import CLASSES, SUFFIX, load_weights, require_same, save_weights
 
 #: What Lightning says at every start and nobody needs to know.
 _NOISE = (
@@ -62,6 +63,7 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.weights = self.path / f"weights{SUFFIX}"
+        self.classes = self.path / CLASSES
         self.confusion = self.path / "confusion.csv"
         self.predictions = self.path / "predictions.csv"
         self.pictures = self.path / "pictures"
@@ -170,6 +172,7 @@ class Run(LightningCLI):
             parser, config = self._parser(self.subcommand), self.config.get(str(self.subcommand), self.config)
             if first:
                 write_whole(folder.config, parser.dump(config, skip_none=False))
+                write_whole(folder.classes, json.dumps(datamodule.classes) + "\n")
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
             if first:
                 best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from zoomkern.training.files import write_whole
 
 SUFFIX = ".safetensors"
+#: The file beside a run's weights that names the classes, a JSON list.
+CLASSES = "classes.json"
 #: The entry of the file's header that names the network it is of.
 _NETWORK = "zoomkern_network"
 

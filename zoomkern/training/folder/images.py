@@ -1,0 +1,95 @@
+"""Which images there are to predict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+#: Endings of the files and folders that count as images where a folder holds other things, too.
+SUFFIXES = (
+    *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"),
+    *(".tif", ".tiff", ".btf", ".jp2", ".zarr", ".png", ".jpg", ".jpeg", ".bmp", ".webp"),
+)
+#: Those of them that are folders.
+_FOLDERS = (".zarr",)
+#: Files that list images, a path in each line.
+LISTS = (".txt", ".lst")
+
+
+class Found(NamedTuple):
+    """An image as the file system knows it.
+
+    Args:
+        name: unique; what results are called by.
+        path: absolute.
+        nbytes: size of the file, or of all files that belong to it; 0 where it is not there.
+        modified: when it was last written, in nanoseconds; 0 where it is not there.
+    """
+
+    name: str
+    path: Path
+    nbytes: int
+    modified: int
+
+
+def find_images(given: Sequence[str | os.PathLike[str]]) -> list[Found]:
+    """The images that are meant, in the order of their names.
+
+    Args:
+        given: image files, folders (searched whole, through links), and ``.txt`` files with a path in each line. Of one
+            folder, names are paths below it; else they are paths as they are written.
+
+    Raises:
+        FileNotFoundError: what is given is not there. A file that a list names may be missing: that is its own error.
+        ValueError: there is no image.
+    """
+    paths: dict[str, Path] = {}
+    for words in map(Path, given):
+        if not words.exists():
+            raise FileNotFoundError(f"--images must name files or folders; there is no {str(words)!r}.")
+        if words.is_dir() and words.suffix.lower() not in _FOLDERS:
+            prefix = "" if len(given) == 1 else f"{words}/"
+            paths |= {f"{prefix}{path.relative_to(words)}": path for path in _images_below(words)}
+        elif words.suffix.lower() in LISTS:
+            lines = (line.strip() for line in words.read_text().splitlines())
+            paths |= {line: Path(line) for line in lines if line and not line.startswith("#")}
+        else:
+            paths[str(words)] = words
+    if not paths:
+        where = ", ".join(repr(str(words)) for words in given)
+        raise ValueError(f"--images must hold images; {where} has none. Their names end in {' '.join(SUFFIXES)}.")
+    return [_found(name, path) for name, path in sorted(paths.items())]
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    seen = set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(where)
+        if (status.st_dev, status.st_ino) in seen:  # a link leads back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        whole = [name for name in folders if name.lower().endswith(_FOLDERS)]
+        folders[:] = sorted(name for name in folders if name not in whole and not name.startswith("."))
+        for name in [*whole, *files]:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(where, name)
+
+
+def _found(name: str, path: Path) -> Found:
+    files = [path]
+    beside = path.with_suffix("")  # where MIRAX keeps its pixels
+    for folder in (path, beside if path.suffix.lower() == ".mrxs" else path):
+        if folder.is_dir():
+            files += [Path(where, file) for where, _, names in os.walk(folder) for file in names]
+    nbytes = modified = 0
+    for file in dict.fromkeys(files):
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        nbytes += 0 if file.is_dir() else status.st_size
+        modified = max(modified, status.st_mtime_ns)
+    return Found(name, path.absolute(), nbytes, modified)

@@ -1,0 +1,86 @@
+"""What a network looked at in one image, as arrays."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoomkern.training.pictures import distinct
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def look_of(out: Any, model: Any, image_size: tuple[int, int], tile_view_size: tuple[int, int] | None) -> Arrays:
+    """The arrays of ``looks/KEY.npz``, as docs/predict.md lists them; none where a network looks at everything.
+
+    Args:
+        out: what ``model`` returned of one image, on the host.
+        model: the network.
+        image_size: ``(H, W)`` of the image.
+        tile_view_size: ``(H2, W2)`` of the image at the tiles' scale; None where there is no second stage.
+    """
+    look: dict[str, Tensor] = {}
+    grid = getattr(out, "attention", None)
+    if grid is not None and grid.ndim == 3:
+        look["attention"] = grid[0].double().flatten().softmax(0).view_as(grid[0]).float()
+    drawn = _drawn(out)
+    if drawn is not None:
+        index, offsets, probability, weight = (part[0] for part in drawn)
+        places, share = distinct(index, weight)
+        step = model.reading.get("step", 1)
+        look |= {
+            "patch_index": index[places],
+            "patch_offsets": offsets[places],
+            "patch_size": step * torch.tensor(model.patch_size),
+            "patch_probability": probability[places].double(),
+            "patch_weight": share.double(),
+        }
+        if hasattr(out, "tiles") and tile_view_size is not None:
+            cells = out.tile_attention.shape[2] * out.tile_attention.shape[3]
+            look |= _tiles(out, model, index[places] // cells, image_size, tile_view_size)
+    if not look:
+        return {}
+    return {"image_size": np.array(image_size), **{name: value.numpy() for name, value in look.items()}}
+
+
+def _drawn(out: Any) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Index, offsets, probability and weight of what was read, ``[1, N, ...]``."""
+    sampled = getattr(out, "sampled", None)
+    if sampled is not None:
+        return sampled.index, sampled.offsets, sampled.log_prob.double().exp(), sampled.weight
+    if not hasattr(out, "offsets"):
+        return None
+    if hasattr(out, "indicators"):  # what each patch counts in the patches that the features saw
+        share = out.indicators.mean(1)
+        logits = out.attention.double().flatten(1).log_softmax(1)
+        return out.index, out.offsets, logits.gather(1, out.index.clamp(min=0)).exp(), share
+    return out.index, out.offsets, out.attention, out.attention
+
+
+def _tiles(
+    out: Any, model: Any, parents: Tensor, image_size: tuple[int, int], tile_view_size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """The tiles, and in which of them each patch lies."""
+    places, share = distinct(out.tiles.index[0], out.tiles.weight[0])
+    inside = out.tile_attention[0][places]
+    start = out.tiles.offsets[0][places] * torch.tensor(image_size)
+    return {
+        "tile_index": out.tiles.index[0][places],
+        "tile_offsets": start.div(torch.tensor(tile_view_size), rounding_mode="floor"),
+        "tile_size": torch.tensor(model.tile_size),
+        "tile_probability": out.tiles.log_prob[0][places].double().exp(),
+        "tile_weight": share.double(),
+        "tile_attention": inside.double().flatten(1).softmax(1).view_as(inside).float(),
+        "patch_tile": (parents[:, None] == out.tiles.index[0][places]).int().argmax(1),
+    }
+
+
+def look_bytes(look: Arrays) -> bytes:
+    """An NPZ file, the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **look)
+    return buffer.getvalue()

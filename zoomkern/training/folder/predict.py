@@ -1,0 +1,185 @@
+"""All images of a folder, one after the other: what is done stays done, and what fails stops nobody."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from zoomkern.images.tiles import TileCache
+from zoomkern.training.folder.images import Found
+from zoomkern.training.folder.look import Arrays, look_of
+from zoomkern.training.folder.masks import NONE, TISSUE, looking_at, outline_file
+from zoomkern.training.folder.network import Looker
+from zoomkern.training.folder.options import Options
+from zoomkern.training.folder.prepared import Prepared, mpp_of, prepare
+from zoomkern.training.folder.results import write_results
+from zoomkern.training.folder.states import States
+from zoomkern.training.order import mixed
+
+#: Bytes of decoded tiles that are kept, of all images together.
+_CACHE = 1 << 28
+#: Changes whenever results would: whoever has older ones gets new ones.
+_FORMAT = 1
+
+
+class Task(NamedTuple):
+    """An image to be predicted.
+
+    Args:
+        image: the file.
+        network: name of the network, its weights and the options, for this image.
+        reason: why it has to be predicted.
+    """
+
+    image: Found
+    network: str
+    reason: str
+
+
+def tasks_of(images: Sequence[Found], looker: Looker, states: States, options: Options) -> list[Task]:
+    """Which images have to be predicted, and why."""
+    table = mpp_of(options.mpp_table, list(images))
+    tasks = []
+    for image in images:
+        network = _identity(image, looker, options, table.get(image.name, ""))
+        reason = "asked for" if options.overwrite else states.reason(image, network)
+        if reason is not None:
+            tasks.append(Task(image, network, reason))
+    return tasks
+
+
+def _identity(image: Found, looker: Looker, options: Options, line: str) -> str:
+    parts: list[Any] = [_FORMAT, looker.identity, looker.classes, options.seed, options.mpp, line, options.top]
+    parts += [options.mask, options.most_view_pixels]
+    if options.mask not in (NONE, TISSUE):
+        try:
+            status = os.stat(outline_file(Path(options.mask), image))
+            parts += [status.st_size, status.st_mtime_ns]
+        except OSError:
+            parts += ["no outlines"]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def reasons(tasks: Sequence[Task]) -> str:
+    """What is to be done, in a sentence."""
+    counts = Counter(task.reason for task in tasks)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def predict_images(
+    tasks: Sequence[Task],
+    looker: Looker,
+    states: States,
+    options: Options,
+    report: Callable[[str, str], None] = lambda name, error: None,
+) -> list[str]:
+    """Predict images, and write what is found of each.
+
+    While the network looks at one image, a thread reads the next one's view: so two are in memory, whatever their
+    number.
+
+    Args:
+        tasks: what to predict.
+        looker: the network.
+        states: of the output folder.
+        options: how to look.
+        report: called with each image's name, and its error; empty where there was none.
+
+    Returns:
+        The names of the images that failed. Where errors are not skipped, there is at most one.
+
+    Raises:
+        OSError: nothing can be written any more.
+    """
+    failed = []
+    cache = TileCache(_CACHE)
+
+    def begin(number: int) -> Future[Prepared] | None:
+        if number >= len(tasks):
+            return None
+        image = tasks[number].image
+        return pool.submit(prepare, image, looker, options, cache, image_seed(options.seed, image.name))
+
+    with ThreadPoolExecutor(1, "prepare") as pool:
+        ahead = begin(0)
+        for number, task in enumerate(tasks):
+            now, ahead = ahead, None
+            states.begin(task.image.name)
+            error = ""
+            try:
+                prepared = now.result()  # type: ignore[union-attr]
+                ahead = begin(number + 1)
+                probability, look = _look(prepared, looker)
+            except Exception as problem:
+                error = said_of(problem)
+            if error:
+                states.failed(task.image, task.network, error)
+                failed.append(task.image.name)
+            else:
+                _keep(task, prepared, probability, look, looker, states, options)
+            del now
+            report(task.image.name, error)
+            if error and not options.skip_errors:
+                break
+            ahead = ahead or begin(number + 1)
+    return failed
+
+
+@torch.no_grad()
+def _look(prepared: Prepared, looker: Looker) -> tuple[list[float], Arrays]:
+    """Probabilities of the classes, and where the network looked."""
+    model = looker.task.model
+    with looking_at(model, prepared.mask):
+        batch = prepared.batch
+        moved = batch._replace(view=batch.view.to(looker.device), seed=batch.seed.to(looker.device))
+        prediction = looker.task.predict_step(moved, 0)
+    if not bool(prediction.probability.isfinite().all()):
+        raise ValueError("the network's scores are not finite. Look at its weights, and at the image's pixels.")
+    out = move_data_to_device(prediction.output, "cpu")
+    look = look_of(out, model, prepared.size, prepared.tile_view_size)
+    return [round(value, 6) for value in prediction.probability[0].tolist()], look
+
+
+def _keep(
+    task: Task,
+    prepared: Prepared,
+    probability: list[float],
+    look: Arrays,
+    looker: Looker,
+    states: States,
+    options: Options,
+) -> None:
+    best = max(probability)
+    predicted = looker.classes[probability.index(best)]
+    verdict = f"{predicted}, probability {100 * best:.0f} %"
+    files = write_results(states, task.image.name, prepared, look, looker.task.model, verdict, options.top)
+    found = {
+        "size": list(prepared.size),
+        "mpp": prepared.reader.mpp,
+        "classes": looker.classes,
+        "probability": probability,
+        "predicted": predicted,
+        "places": look["patch_offsets"].tolist() if "patch_offsets" in look else [],
+    }
+    states.done(task.image, task.network, found, files)
+
+
+def image_seed(seed: int, name: str) -> int:
+    """The seed of an image's draws: the same in any order, shard and folder of results."""
+    word = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:7], "big")
+    return mixed(seed, 0, word)
+
+
+def said_of(error: Exception) -> str:
+    """What an error says, in a line; of one that is no sentence of ours also what it is called."""
+    text = " ".join(str(error).split())
+    plain = isinstance(error, (OSError, ValueError, ImportError)) and text
+    return text if plain else f"{type(error).__name__}: {text}".rstrip(": ")

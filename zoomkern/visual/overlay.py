@@ -1,0 +1,77 @@
+"""One picture of a huge image: where attention lies, and where patches were read."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor
+
+from zoomkern.visual.figures import write_figure
+from zoomkern.visual.panels import (
+    DPI,
+    FOOT,
+    HEAD,
+    SECOND,
+    Boxes,
+    draw_boxes,
+    draw_heat,
+    draw_scale,
+    frame,
+    panel,
+    panel_height,
+    show,
+)
+from zoomkern.visual.scale_bar import draw_scale_bar
+
+
+def save_overlay(
+    path: str | os.PathLike[str],
+    *,
+    overview: Tensor,
+    attention: Tensor | None,
+    offsets: Tensor,
+    patch_size: tuple[int, int],
+    image_size: tuple[int, int],
+    title: str,
+    subtitle: str = "",
+    mpp: float | None = None,
+    tile_offsets: Tensor | None = None,
+    tile_size: tuple[int, int] = (0, 0),
+) -> None:
+    """Write one PNG: left, the image with its patches and a scale bar; right, attention over it with a colour bar.
+
+    The file is written beside its place and then renamed, so that a crash leaves either the old picture or the new one.
+
+    Args:
+        path: file to write; always a PNG.
+        overview: ``[C, h, w]`` the image made small, uint8, or floating point in [0, 1]; 1, 3 or 4 channels.
+        attention: ``[Gh, Gw]`` probability of every cell; None leaves the right side out.
+        offsets: ``[N, 2]`` int64, top-left ``(y, x)`` of every patch in image pixels, numbered in this order.
+        patch_size: ``(h, w)`` that a patch covers, in image pixels.
+        image_size: ``(H, W)`` of the image in pixels.
+        title: first line.
+        subtitle: second line, smaller.
+        mpp: microns per pixel; None where it is unknown, so that the scale bar counts pixels.
+        tile_offsets: ``[T, 2]`` int64, top-left of every tile, where there are two stages.
+        tile_size: ``(h, w)`` that a tile covers, in image pixels.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        OSError: the file cannot be written.
+    """
+    height, width = image_size
+    tall = panel_height(image_size)
+    figure = frame(title, subtitle, HEAD + tall + FOOT)
+    boxes = [Boxes(offsets, patch_size, [str(i + 1) for i in range(len(offsets))])]
+    if tile_offsets is not None:
+        boxes.insert(0, Boxes(tile_offsets, tile_size, [], SECOND, 1.1))
+    left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, and the patches that were read")
+    show(left, overview, image_size)
+    draw_boxes(left, *boxes)
+    draw_scale_bar(left, image_size, mpp)
+    if attention is not None:
+        right = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
+        show(right, overview, image_size, light=0.45)
+        colours = draw_heat(right, attention, image_size, float(attention.max()))
+        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours)
+    write_figure(figure, path, DPI)
