@@ -13,13 +13,14 @@ COMMANDS = {
     "data": "sizes, classes and objects of an image set, and their share of the images",
     "demo": "train a small attention-sampling network, or sample your own picture, and write a figure",
     "info": "versions, backends and why each is on or off, processor features, memory limits",
+    "view": "zoom into an image in the browser, with what a network looked at",
 }
 #: Commands that Lightning's own parser reads.
 TRAINING = {
     "fit": "train a network as a recipe says",
     "validate": "figures of a trained network on the images that chose its epoch",
     "test": "figures of a trained network on the test images",
-    "predict": "class probabilities of the test images, and where the network looked",
+    "predict": "class probabilities of the test images, or of a folder (--images), and where the network looked",
 }
 
 #: Commands whose unknown options are those of training.
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.set_defaults(run=module.run)
     try:
         if words[:1] and words[0] in TRAINING:
-            return int(importlib.import_module("zoomkern.cli.train").main(words))
+            folder = words[0] == "predict" and any(word.split("=")[0] == "--images" for word in words)
+            return int(importlib.import_module(f"zoomkern.cli.{'predict_folder' if folder else 'train'}").main(words))
         args, others = parser.parse_known_args(words)
         if others and words[0] not in PASSING:
             parser.error(f"unrecognized arguments: {' '.join(others)}")
