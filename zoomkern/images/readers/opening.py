@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoomkern.images.readers.arrays import ArrayReader
+from zoomkern.images.readers.converted import MAGIC, ConvertedReader
 from zoomkern.images.readers.pictures import PictureReader
 from zoomkern.images.readers.reader import Reader, ReadError
 from zoomkern.images.readers.resolution import mpp_from_table
@@ -96,6 +97,7 @@ def _is_picture(file: Path, head: bytes) -> bool:
 #: ``recognises(path, first bytes)`` and the reader of what it recognises; the first that does is taken.
 READERS: list[tuple[Callable[[Path, bytes], bool], type[Reader]]] = [
     (lambda file, head: is_zarr(file), ZarrReader),
+    (lambda file, head: head.startswith(MAGIC), ConvertedReader),
     (lambda file, head: head.startswith(b"\x93NUMPY"), ArrayReader),
     (_is_slide, SlideReader),
     (lambda file, head: head[:4] in _TIFF, TiffReader),

@@ -1,0 +1,54 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write beside the place and rename: a crash, or a full disk, leaves the old file or the new one.
+
+    Args:
+        path: file to write; its folder is made.
+        data: text, or bytes.
+
+    Raises:
+        OSError: the file cannot be written; what was there still is, and the message names it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(lock: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of what a lock stands for; the lock goes with the process, however it ends.
+
+    Args:
+        lock: file to lock; it is made, with its folder.
+        wait: for another process to end.
+
+    Raises:
+        OSError: another process has the lock; the message names the folder.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            where = str(lock.parent)
+            raise OSError(f"another process works in {where!r}. Wait for it, or choose another folder.") from None
+        yield
