@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 #: Each command is the module of that name, with ``add_arguments(parser)`` and ``run(args) -> int``.
 COMMANDS = {
+    "convert": "copy an image, with its coarser levels, into a format that is quick to read in patches, or OME-Zarr",
     "cross-validate": "train and test on every fold of a set, as a recipe says",
     "data": "sizes, classes and objects of an image set, and their share of the images",
     "demo": "train a small attention-sampling network, or sample your own picture, and write a figure",
