@@ -120,5 +120,5 @@ def test_probabilities_that_a_float_cannot_hold_are_drawn_as_zero(tmp_path, monk
 
 
 def test_letters_go_on_after_z():
-    names = [zoom._letters(i) for i in range(26 * 27 + 1)]
+    names = [zoom.letters(i) for i in range(26 * 27 + 1)]
     assert names[:2] + names[24:28] + names[-2:] == ["A", "B", "Y", "Z", "AA", "AB", "ZZ", "AAA"]

@@ -21,7 +21,8 @@ from zoomkern.visual.panels import (
     panel_height,
     show,
 )
-from zoomkern.visual.scale_bar import draw_scale_bar
+from zoomkern.visual.scale_bar import DEPTH, draw_scale_bar
+from zoomkern.visual.zoom import letters
 
 
 def save_overlay(
@@ -52,7 +53,7 @@ def save_overlay(
         title: first line.
         subtitle: second line, smaller.
         mpp: microns per pixel; None where it is unknown, so that the scale bar counts pixels.
-        tile_offsets: ``[T, 2]`` int64, top-left of every tile, where there are two stages.
+        tile_offsets: ``[T, 2]`` int64, top-left of every tile, where there are two stages; lettered in this order.
         tile_size: ``(h, w)`` that a tile covers, in image pixels.
 
     Raises:
@@ -61,10 +62,11 @@ def save_overlay(
     """
     height, width = image_size
     tall = panel_height(image_size)
-    figure = frame(title, subtitle, HEAD + tall + FOOT)
+    figure = frame(title, subtitle, HEAD + tall + DEPTH + FOOT)
     boxes = [Boxes(offsets, patch_size, [str(i + 1) for i in range(len(offsets))])]
     if tile_offsets is not None:
-        boxes.insert(0, Boxes(tile_offsets, tile_size, [], SECOND, 1.1))
+        names = [letters(i) for i in range(len(tile_offsets))]
+        boxes.insert(0, Boxes(tile_offsets, tile_size, names, SECOND, 1.1))
     left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, and the patches that were read")
     show(left, overview, image_size)
     draw_boxes(left, *boxes)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from zoomkern.visual.panels import INK, PAPER
+from zoomkern.visual.panels import INK
+
+#: Inches below an image that a bar takes.
+DEPTH = 0.3
 
 
 def bar_length(width: float) -> float:
@@ -25,25 +28,28 @@ def bar_label(length: float, microns: bool) -> str:
 
 
 def draw_scale_bar(axes: Any, image_size: tuple[int, int], mpp: float | None) -> None:
-    """Draw a bar of round length at the lower left of an image of ``(H, W)`` pixels.
+    """Draw a bar of round length below an image of ``(H, W)`` pixels, where it hides nothing.
 
     Args:
         axes: limits are those of the image.
         image_size: ``(H, W)`` in pixels.
         mpp: microns per pixel; None, for pixels, where it is unknown.
     """
-    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import ScaledTranslation
 
-    height, width = image_size
-    length = bar_length(width * (mpp or 1.0))
-    inset = 0.03 * width
-    start, y = inset, height - max(0.03 * height, min(inset, 0.1 * height))
-    halo = [withStroke(linewidth=5, foreground=PAPER)]
-    axes.plot(
-        (start, start + length / (mpp or 1.0)), (y, y), color=INK, linewidth=3, solid_capstyle="butt", path_effects=halo
-    )
-    halo = [withStroke(linewidth=3, foreground=PAPER)]
+    length = bar_length(image_size[1] * (mpp or 1.0))
+    end = length / (mpp or 1.0)
+    below = axes.get_xaxis_transform() + ScaledTranslation(0, -DEPTH / 2, axes.figure.dpi_scale_trans)
+    axes.plot((0, end), (0, 0), color=INK, linewidth=3, solid_capstyle="butt", clip_on=False, transform=below)
     label = bar_label(length, mpp is not None)
     axes.annotate(
-        label, (start, y), (0, 5), textcoords="offset points", color=INK, size=11, weight="bold", path_effects=halo
+        label,
+        (end, 0),
+        (6, 0),
+        below,
+        textcoords="offset points",
+        color=INK,
+        size=11,
+        va="center",
+        annotation_clip=False,
     )

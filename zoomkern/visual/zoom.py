@@ -92,12 +92,12 @@ def save_zoom(
     tile_top = HEAD + tall + _HEADING
     read_top = tile_top + tiles.height + _HEADING
     figure = frame(title, subtitle, read_top + read.height + FOOT)
-    letters, numbers = [_letters(i) for i in range(tiles.number)], [str(i + 1) for i in range(read.number)]
+    names, numbers = [letters(i) for i in range(tiles.number)], [str(i + 1) for i in range(read.number)]
     extent = (step * size[0], step * size[1])
 
     left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, the tiles and the sub-tiles read")
     show(left, overview, image_size)
-    draw_boxes(left, Boxes(tile_offsets, tile_size, letters, SECOND, 1.1), Boxes(offsets, extent, numbers))
+    draw_boxes(left, Boxes(tile_offsets, tile_size, names, SECOND, 1.1), Boxes(offsets, extent, numbers))
     right = panel(figure, (7.1, HEAD, 6.65, tall), "first attention, probability of a cell")
     show(right, overview, image_size, light=0.45)
     colours = draw_heat(right, attention, image_size, float(attention.max()))
@@ -110,7 +110,7 @@ def save_zoom(
     for i, view in enumerate(tile_views):
         x, y, wide, high = tiles.place(i, tile_top)
         high = (high - _BETWEEN) / 2
-        label = f"{letters[i]}    {percent(float(tile_probabilities[i]))}"
+        label = f"{names[i]}    {percent(float(tile_probabilities[i]))}"
         seen = panel(figure, (x, y, wide, high), label, size=11.5, loc="center")
         show(seen, view, tile_size)
         inside = (parents == i).nonzero().flatten().tolist()
@@ -129,13 +129,13 @@ def save_zoom(
         both, first = float(probabilities[i]), float(tile_probabilities[parent])
         axes = panel(figure, read.place(i, read_top), f"{i + 1}    {percent(both)}", size=11.5, loc="center")
         second = both / max(first, sys.float_info.min)  # a probability may be too small for a float
-        axes.set_xlabel(f"{letters[parent]}  {percent(first)} × {percent(second)}", color=FAINT, size=9)
+        axes.set_xlabel(f"{names[parent]}  {percent(first)} × {percent(second)}", color=FAINT, size=9)
         show(axes, patch)
         outline(axes, ACCENT)
     write_figure(figure, path, DPI)
 
 
-def _letters(number: int) -> str:
+def letters(number: int) -> str:
     """A, B, ..., Z, AA, AB, ..."""
     rest, last = divmod(number, 26)
-    return (_letters(rest - 1) if rest else "") + chr(ord("A") + last)
+    return (letters(rest - 1) if rest else "") + chr(ord("A") + last)

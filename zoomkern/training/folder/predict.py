@@ -113,19 +113,18 @@ def predict_images(
         for number, task in enumerate(tasks):
             now, ahead = ahead, None
             states.begin(task.image.name)
-            error = ""
             try:
                 prepared = now.result()  # type: ignore[union-attr]
                 ahead = begin(number + 1)
-                probability, look = _look(prepared, looker)
+                _keep(task, prepared, *_look(prepared, looker), looker, states, options)
+                error = ""
             except Exception as problem:
+                if _is_below(states.output, problem):  # nothing can be written: neither here nor of any other image
+                    raise
                 error = said_of(problem)
-            if error:
                 states.failed(task.image, task.network, error)
                 failed.append(task.image.name)
-            else:
-                _keep(task, prepared, probability, look, looker, states, options)
-            del now
+            now = prepared = None  # not in memory beside the next two
             report(task.image.name, error)
             if error and not options.skip_errors:
                 break
@@ -170,6 +169,12 @@ def _keep(
         "places": look["patch_offsets"].tolist() if "patch_offsets" in look else [],
     }
     states.done(task.image, task.network, found, files)
+
+
+def _is_below(folder: Path, error: Exception) -> bool:
+    """Whether an error is about a file in a folder."""
+    file = error.filename if isinstance(error, OSError) else None
+    return isinstance(file, (str, os.PathLike)) and Path(file).is_relative_to(folder)
 
 
 def image_seed(seed: int, name: str) -> int:
