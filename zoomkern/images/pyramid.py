@@ -16,6 +16,7 @@ from zoomkern.images.memory import is_interleaved
 from zoomkern.images.pinned import PinnedImage, pixels_on
 from zoomkern.images.progress import counted
 from zoomkern.images.readers import Reader
+from zoomkern.images.readers.opening import open_image
 from zoomkern.images.stored import FileLevel, ReducedLevel, StoredLevel, TiledLevel
 from zoomkern.images.tiles import TileCache
 from zoomkern.typing import dtype_code
@@ -151,7 +152,7 @@ class Pyramid(Levels):
             ReadError: the file is damaged, or no image.
             ValueError: ``where`` is unknown, or a level without tiles of its own is to be ``compressed``.
         """
-        reader = source if isinstance(source, Reader) else _reader_of(source, mpp)
+        reader = source if isinstance(source, Reader) else open_image(source, mpp=mpp)
         if not isinstance(cache, TileCache):
             cache = TileCache(checks.integer("cache", cache, 0, checks.MOST_BYTES))
         places = _places(reader, where, checks.integer("memory", memory, 0, checks.MOST_BYTES))
@@ -223,12 +224,6 @@ class Pyramid(Levels):
         sizes = ", ".join(f"{w}x{h}" for w, h in self.level_dimensions)
         dtype = str(self.dtype).removeprefix("torch.")
         return f"Pyramid(levels=[{sizes}], channels={self.shape[0]}, dtype={dtype}, mpp={self.mpp})"
-
-
-def _reader_of(path: str | os.PathLike[str], mpp: float | None) -> Reader:
-    from zoomkern.images.readers.opening import open_image
-
-    return open_image(path, mpp=mpp)
 
 
 def _places(reader: Reader, where: str | Sequence[str], memory: int) -> list[str]:
