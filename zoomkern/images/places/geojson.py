@@ -83,7 +83,7 @@ def _code(name: str) -> str | None:
     """``EPSG:32633`` of that name or of ``urn:ogc:def:crs:EPSG::32633``; None of what has no code, such as WKT."""
     if re.search(r"(^|:)CRS84$", name, re.IGNORECASE):
         return "EPSG:4326"  # the same map, and GeoJSON gives x, the longitude, first for both
-    match = re.fullmatch(r"(?:urn:ogc:def:crs:)?(EPSG|ESRI):[^:]*:?(\d+)", name.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(?:urn:ogc:def:crs:)?(EPSG|ESRI):(?:[^:]*:)?(\d+)", name.strip(), re.IGNORECASE)
     return f"{match[1].upper()}:{match[2]}" if match else None
 
 
