@@ -1,0 +1,60 @@
+import os
+
+import pytest
+
+from zoomkern.training.folder.images import find_images
+
+
+def names(*given):
+    return [image.name for image in find_images(given)]
+
+
+def test_a_folder_is_searched_whole(tmp_path):
+    for name in ("b.svs", "a/b.tif", "a/b.png", "a/notes.md", ".hidden.tif", ".cache/x.tif", "a/ü 1.TIFF"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * len(name))
+    images = find_images([tmp_path])
+    assert [image.name for image in images] == ["a/b.png", "a/b.tif", "a/ü 1.TIFF", "b.svs"]
+    assert [image.nbytes for image in images] == [7, 7, 10, 5]
+    assert all(image.path.is_absolute() and image.modified for image in images)
+
+
+def test_folders_that_are_images_and_folders_beside_images(tmp_path):
+    (tmp_path / "x.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "x.zarr" / "0" / "c.png").write_bytes(b"12345")
+    (tmp_path / "s.mrxs").write_bytes(b"1")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "Data0001.dat").write_bytes(b"1234")
+    assert [(image.name, image.nbytes) for image in find_images([tmp_path])] == [("s.mrxs", 5), ("x.zarr", 5)]
+    assert names(tmp_path / "x.zarr") == [str(tmp_path / "x.zarr")]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.png").write_bytes(b"1")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "there" / "back").symlink_to(tmp_path / "here")
+    (tmp_path / "here" / "gone.png").symlink_to("/nowhere.png")
+    images = {image.name: image.nbytes for image in find_images([tmp_path / "here"])}
+    assert images == {"gone.png": 0, "link/a.png": 1}  # what is gone fails by its name
+
+
+def test_files_and_lists_are_called_as_they_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one/a.png", "two/a.png", "b.png"):
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "list.txt").write_text("# slides\none/a.png\n\n  two/a.png \nmissing.png\n")
+    assert names("list.txt", "b.png") == ["b.png", "missing.png", "one/a.png", "two/a.png"]
+    assert names("one", "two") == ["one/a.png", "two/a.png"]
+    assert names("one") == ["a.png"]
+    assert names("b.png", "b.png") == ["b.png"]
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no '.*nowhere'"):
+        find_images([tmp_path / "nowhere"])
+    with pytest.raises(ValueError, match=r"has none. Their names end in .svs"):
+        find_images([tmp_path])
