@@ -76,8 +76,11 @@ class Reader(Levels):
         self.path = Path(path).absolute()
         if not self.path.exists():
             raise FileNotFoundError(f"path must name an image; got {str(self.path)!r}, which is not there. Check it.")
+        if not self.path.is_file() and not self.path.is_dir():
+            raise ReadError(f"path must name a file or folder; got {self.name}, a device or pipe. Copy it to a file.")
+        self._size = self._size_now()
         self._given_mpp = None if mpp is None else checks.number("mpp", mpp)
-        self._lock = threading.RLock()
+        self._lock = (os.getpid(), threading.RLock())
         self._opened: tuple[int, Any] | None = None
         with self._reading():
             self.header = self._read_header(self._handle())
@@ -207,7 +210,7 @@ class Reader(Levels):
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_opened")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.RLock(), _opened=None)
+        self.__dict__.update(state, _lock=(os.getpid(), threading.RLock()), _opened=None)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{w}x{h}" for w, h in self.level_dimensions)
@@ -222,16 +225,24 @@ class Reader(Levels):
 
     def _handle(self) -> Any:
         """This process's handle. A forked child leaves its parent's alone and opens the file again."""
+        here = os.getpid()
+        if self._lock[0] != here:  # the parent's may be held by a thread that is not here
+            self._lock = (here, threading.RLock())
         opened = self._opened
-        if opened is None or opened[0] != os.getpid():
-            if opened is not None:
-                self._lock = threading.RLock()  # the parent's may have been held by a thread that is not here
-                _PARENTS.append(opened)
-            with self._lock:
+        if opened is None or opened[0] != here:
+            with self._lock[1]:
                 opened = self._opened
-                if opened is None or opened[0] != os.getpid():
-                    self._opened = opened = (os.getpid(), self._open())
+                if opened is None or opened[0] != here:
+                    if self._size_now() != self._size:
+                        raise ReadError(f"path must name the same file throughout; {self.name} was replaced. Reopen it.")
+                    if opened is not None:
+                        _PARENTS.append(opened)
+                    self._opened = opened = (here, self._open())
         return opened[1]
+
+    def _size_now(self) -> int | None:
+        """The bytes of the file, by which one that was replaced between two processes is told; None of a folder."""
+        return self.path.stat().st_size if self.path.is_file() else None
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

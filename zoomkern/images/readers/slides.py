@@ -18,7 +18,8 @@ from zoomkern.images.readers.resolution import mean_mpp
 class SlideReader(Reader):
     """A slide through OpenSlide, as RGB; what is transparent lies on white.
 
-    OpenSlide keeps its own cache of decoded tiles and is safe among threads.
+    OpenSlide keeps its own cache of decoded tiles and is safe among threads. It is asked in pixels of level 0: where a
+    level's downsample is not whole, it blends neighbours, as if moved by up to half of such a pixel.
     """
 
     def _open(self) -> Any:
@@ -38,11 +39,9 @@ class SlideReader(Reader):
         return Header(sizes, 3, torch.uint8, (None,) * len(sizes), mpp=mpp, properties=properties)
 
     def _read_window(self, handle: Any, level: int, y: int, x: int, height: int, width: int) -> np.ndarray[Any, Any]:
-        columns, rows = self.level_dimensions[level]
-        full_width, full_height = self.dimensions
-        # OpenSlide takes pixels of level 0 and divides: the smallest one that its division brings back to this pixel.
-        left, top = -(-x * full_width // columns), -(-y * full_height // rows)
-        pixels = np.asarray(handle.read_region((left, top), level, (width, height)))
+        downsample = handle.level_downsamples[level]
+        place = (round(x * downsample), round(y * downsample))
+        pixels = np.asarray(handle.read_region(place, level, (width, height)))
         return on_white(pixels[..., :3], pixels[..., 3:])
 
 
