@@ -10,6 +10,7 @@ from zoomkern.functional import (
     expectation,
     gather_patches,
     merge_repeats,
+    patch_batches,
     sample,
     sample_patches,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "gather_patches",
     "grid_places",
     "merge_repeats",
+    "patch_batches",
     "open_image",
     "random_places",
     "sample",

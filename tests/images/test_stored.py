@@ -266,3 +266,21 @@ def test_a_failed_decode_is_tried_again():
     with pytest.raises(OSError, match="once"):
         cache.get("tile", lambda: (_ for _ in ()).throw(OSError("once")))
     assert cache.get("tile", lambda: np.ones(2)).sum() == 2
+
+
+@pytest.mark.parametrize("reading", [{}, {"padding_mode": "shift", "step": 2, "mean": 0.5, "std": 0.5}])
+def test_batches_of_patches_are_those_patches(pixels, reader, reading):
+    offsets = torch.randint(-20, 200, (2, 23, 2), generator=torch.Generator().manual_seed(4))
+    images = [Pyramid.open(reader, where="disk"), resident(pixels)]
+    wanted = zoomkern.gather_patches([resident(pixels)] * 2, offsets, (9, 12), **reading).flatten(0, 1)
+    for given in (images, images[1:] * 2):
+        batches = list(zoomkern.patch_batches(given, offsets, (9, 12), 10, **reading))
+        assert [len(batch) for batch in batches] == [10, 10, 10, 10, 6]
+        assert torch.equal(torch.cat(batches), wanted)
+
+
+def test_a_caller_that_stops_early_leaves_no_work_behind(reader):
+    for _ in zoomkern.patch_batches([Pyramid.open(reader, where="disk")], torch.zeros(1, 500, 2).long(), 30, 2):
+        break
+    with pytest.raises(ValueError, match="images must be one for each of the 2 rows"):
+        next(zoomkern.patch_batches([Pyramid.open(reader, where="disk")], torch.zeros(2, 5, 2).long(), 30, 2))

@@ -55,6 +55,7 @@ def staged(
     step: int,
     shift: bool,
     device: torch.device,
+    count: int | None = None,
 ) -> Iterator[Staged]:
     """The windows of all patches, in order; the threads work ahead while the caller uses them.
 
@@ -67,6 +68,7 @@ def staged(
         step: every ``step``-th pixel will be read.
         shift: move windows inside the image first.
         device: where the windows are wanted; a GPU gets them through page-locked memory.
+        count: windows that are yielded together, but for the last ones; None for as many as a slot has room for.
 
     Raises:
         ReadError: a file is damaged where it was read.
@@ -79,7 +81,7 @@ def staged(
     places = offsets.reshape(-1, 2).tolist()
     windows = [_window(i // draws, images[i // draws], place, span) for i, place in enumerate(places)]
     channels, dtype = images[0].shape[0], images[0].dtype
-    count = max(SLOT_BYTES // max(math.prod(span) * channels * dtype.itemsize, 1), 1)
+    count = count or max(SLOT_BYTES // max(math.prod(span) * channels * dtype.itemsize, 1), 1)
     chunks = [windows[first : first + count] for first in range(0, len(windows), count)]
     slots = [
         torch.empty((min(count, len(windows)), *span, channels), dtype=dtype, pin_memory=device.type == "cuda")
