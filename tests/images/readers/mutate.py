@@ -1,7 +1,7 @@
 """Damages an image file again and again and reads it: ``python mutate.py FILE READER COUNT [SEED]`` prints one JSON.
 
-Nothing but a ReadError may come of it: no crash, no other exception, no hang, no memory that grows. It runs in a process
-of its own, under a limit of address space, so that what a damaged header asks for is refused there.
+Nothing but a ReadError may come of it: no crash, no other exception, no hang, no memory that grows. It runs in a
+process of its own, under a limit of address space, so that what a damaged header asks for is refused there.
 """
 
 from __future__ import annotations

@@ -1,0 +1,184 @@
+"""OpenSlide's own pixels through our readers, on pyramids of two writers."""
+
+import numpy as np
+import pytest
+
+import zoomkern
+from zoomkern.images.readers.slides import SlideReader
+from zoomkern.images.readers.tiff import TiffReader
+
+openslide = pytest.importorskip("openslide")
+tifffile = pytest.importorskip("tifffile")
+
+APERIO = "Aperio Image Library v12.0.15\n{width}x{height} (64x64) JPEG/RGB Q=90|AppMag = 40|MPP = {mpp}"
+
+
+def theirs(path, location, level, size):
+    """The region on white, as OpenSlide gives it."""
+    with openslide.OpenSlide(path) as slide:
+        pixels = np.asarray(slide.read_region(location, level, size)).astype(np.uint32)
+    alpha = pixels[..., 3:]
+    return ((pixels[..., :3] * alpha + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
+
+
+def check_against_openslide(path, tolerance=0):
+    """Our regions, inside, across the edges and outside, through the reader that opens it and through OpenSlide's."""
+    for reader in (zoomkern.open_image(path), SlideReader(path)):
+        with openslide.OpenSlide(path) as slide:
+            assert reader.level_dimensions == slide.level_dimensions
+            assert reader.level_downsamples == pytest.approx(slide.level_downsamples)
+        for level in range(reader.level_count):
+            step = round(reader.level_downsamples[level])
+            for x, y, width, height in [
+                (0, 0, 40, 30),
+                (13, 7, 60, 50),
+                (20, 0, 200, 9),
+                (-8, -4, 30, 30),
+                (500, 0, 5, 5),
+            ]:
+                ours = reader.read_region(location=(x * step, y * step), level=level, size=(width, height))
+                want = theirs(path, (x * step, y * step), level, (width, height))
+                assert np.abs(ours.astype(int) - want).max() <= tolerance, (type(reader), level, x, y)
+
+
+@pytest.fixture
+def even(image):
+    """Sizes whose halves are whole, so that OpenSlide does not blend."""
+    return image[:144, :200]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "jpeg"])
+def test_a_pyramid_of_tifffile_is_what_openslide_reads(tmp_path, even, compression):
+    path = tmp_path / "slide ü.tif"
+    with tifffile.TiffWriter(path) as file:
+        for level in range(3):
+            options = {"subfiletype": int(level > 0), "compression": compression, "photometric": "rgb"}
+            file.write(np.ascontiguousarray(even[:: 2**level, :: 2**level]), tile=(64, 64), **options)
+
+    assert isinstance(zoomkern.open_image(path), TiffReader)
+    check_against_openslide(path, tolerance=2 if compression == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("options", [{"compression": "deflate"}, {"compression": "jpeg", "Q": 90}, {"bigtiff": True}])
+@pytest.mark.parametrize("subifd", [False, True])
+def test_a_pyramid_of_libvips_is_what_openslide_reads(tmp_path, even, options, subifd):
+    pyvips = pytest.importorskip("pyvips", reason="pyvips is not installed")
+    path = tmp_path / "vips.tif"
+    tiles = {"tile": True, "tile_width": 64, "tile_height": 64, "pyramid": True, "xres": 4000, "yres": 4000}
+    pyvips.Image.new_from_array(even).tiffsave(str(path), **tiles, subifd=subifd, resunit="cm", **options)
+    reader = zoomkern.open_image(path)
+
+    assert reader.mpp == pytest.approx(0.25)
+    assert reader.level_count > 1
+    if subifd:  # which OpenSlide takes for one level
+        pages = tmp_path / "pages.tif"
+        pyvips.Image.new_from_array(even).tiffsave(str(pages), **tiles, resunit="cm", **options)
+        other = zoomkern.open_image(pages)
+        assert reader.level_dimensions == other.level_dimensions
+        for level, (width, height) in enumerate(reader.level_dimensions):
+            window = reader.read_window(level, 0, 0, height, width)
+            assert np.array_equal(window, other.read_window(level, 0, 0, height, width))
+        return
+    check_against_openslide(path, tolerance=2 if options.get("compression") == "jpeg" else 0)
+
+
+def aperio(path, image, mpp):
+    with tifffile.TiffWriter(path) as file:
+        for level, pixels in enumerate((image, image[::2, ::2])):
+            said = APERIO.format(width=image.shape[1], height=image.shape[0], mpp=mpp)
+            options = {"compression": "jpeg", "photometric": "rgb", "description": said, "metadata": None}
+            file.write(np.ascontiguousarray(pixels), tile=(64, 64), **options)
+            if not level:  # the thumbnail is no level
+                file.write(np.ascontiguousarray(image[::3, ::3]), photometric="rgb", description=said, metadata=None)
+
+
+def test_a_scanner_s_slide_goes_to_openslide_and_without_it_to_tifffile(tmp_path, even, monkeypatch):
+    path = tmp_path / "slide.svs"
+    aperio(path, even, 0.4990)
+    slide = zoomkern.open_image(path)
+    check_against_openslide(path)
+
+    assert isinstance(slide, SlideReader)
+    assert slide.mpp == 0.499
+    assert slide.properties["openslide.vendor"] == "aperio"
+    monkeypatch.setattr("zoomkern.images.readers.opening.slide_vendor", lambda path: None)
+    tiff = zoomkern.open_image(path)
+    assert isinstance(tiff, TiffReader)
+    assert (tiff.level_dimensions, tiff.mpp) == (slide.level_dimensions, 0.499)
+    window = tiff.read_window(1, 3, 5, 40, 60).astype(int) - slide.read_window(1, 3, 5, 40, 60)
+    assert np.abs(window).max() <= 2
+
+
+@pytest.mark.parametrize("mpp", ["0", "-1", "nan", "1e9", "1e-9", "unknown"])
+def test_an_absurd_mpp_is_unknown(tmp_path, even, mpp):
+    path = tmp_path / "slide.svs"
+    aperio(path, even, mpp)
+    reader = zoomkern.open_image(path)
+
+    assert reader.mpp is None
+    with pytest.raises(ValueError, match=r"slide\.svs.*mpp="):
+        reader.level_for(mpp=0.5)
+
+
+def test_sides_that_differ_give_their_mean(tmp_path, even):
+    path = tmp_path / "slide.tif"
+    centimetre = {"resolutionunit": "CENTIMETER", "resolution": (40_000, 20_000)}
+    tifffile.imwrite(path, even, tile=(64, 64), photometric="rgb", **centimetre)
+
+    assert zoomkern.open_image(path).mpp == pytest.approx(0.375)
+    assert SlideReader(path).mpp == pytest.approx(0.375)
+
+
+def test_the_properties_travel(tmp_path, even):
+    path = tmp_path / "slide.svs"
+    aperio(path, even, 0.25)
+    assert zoomkern.open_image(path).properties["aperio.AppMag"] == "40"
+
+
+def test_dicom_goes_to_openslide(tmp_path, even):
+    """A whole-slide DICOM of the uncompressed kind, written by hand."""
+    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
+    path = tmp_path / "slide.dcm"
+    write_dicom(pydicom, path, np.ascontiguousarray(even[:128, :192]))
+    reader = zoomkern.open_image(path)
+
+    assert isinstance(reader, SlideReader)
+    assert reader.mpp == pytest.approx(0.25)
+    assert np.array_equal(reader.read_window(0, 0, 0, 128, 192), even[:128, :192])
+
+
+def write_dicom(pydicom, path, pixels):
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.sequence import Sequence
+
+    height, width = pixels.shape[:2]
+    tile = 64
+    tiles = pixels.reshape(height // tile, tile, width // tile, tile, 3).transpose(0, 2, 1, 3, 4)
+    whole_slide, explicit = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.1.2.1"
+    measures, shared, path_of_light, colour = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = [0.00025, 0.00025]
+    shared.PixelMeasuresSequence = Sequence([measures])
+    colour.CodeValue, colour.CodingSchemeDesignator, colour.CodeMeaning = "414298005", "SCT", "Full spectrum"
+    path_of_light.OpticalPathIdentifier = "1"
+    path_of_light.IlluminationColorCodeSequence = Sequence([colour])
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = whole_slide
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4.5"
+    data.file_meta.TransferSyntaxUID = explicit
+    data.SeriesInstanceUID, data.StudyInstanceUID, data.FrameOfReferenceUID = "1.2.3.4", "1.2.3", "1.2"
+    data.Modality = "SM"
+    data.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation = 7, 0
+    data.Rows = data.Columns = tile
+    data.NumberOfFrames = tiles.shape[0] * tiles.shape[1]
+    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = height, width
+    data.DimensionOrganizationType = "TILED_FULL"
+    data.NumberOfOpticalPaths, data.TotalPixelMatrixFocalPlanes = 1, 1
+    data.SharedFunctionalGroupsSequence = Sequence([shared])
+    data.OpticalPathSequence = Sequence([path_of_light])
+    data.PixelData = np.ascontiguousarray(tiles).tobytes()
+    data["PixelData"].VR = "OB"
+    pydicom.dcmwrite(path, data, enforce_file_format=True)
