@@ -154,6 +154,9 @@ def test_bad_arguments_are_answered(options, error, message):
         patch_features(**{"drawn": drawing([[0, 0]]), "extent": 4, **options})
 
 
-def test_a_system_without_a_transform_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="crs goes with the transform"):
-        save_geojson(tmp_path / "a.geojson", [], crs="EPSG:4326")
+def test_an_image_with_a_system_but_no_transform_has_pixels(tmp_path):
+    save_geojson(tmp_path / "a.geojson", patch_features(drawing([[0, 0]]), 4), crs="EPSG:4326")
+
+    content = json.loads((tmp_path / "a.geojson").read_text())
+    assert "crs" not in content
+    assert content["coordinate_space"] == "pixels of level 0"

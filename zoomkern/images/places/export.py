@@ -103,20 +103,16 @@ def save_geojson(
         features: polygons in pixels of level 0, as :func:`patch_features` makes them.
         transform: ``(a, b, c, d, e, f)`` of a raster: the file is in its map, x = a column + b row + c and
             y = d column + e row + f.
-        crs: coordinate reference system of that map, such as ``EPSG:32633``.
+        crs: coordinate reference system of that map, such as ``EPSG:32633``; of no use without ``transform``.
 
     Raises:
-        ValueError: ``crs`` without ``transform``, or one that cannot be inverted.
+        ValueError: a transform that cannot be inverted, or a property that is no number JSON has, such as NaN.
         OSError: the file cannot be written; what was there still is.
     """
     from zoomkern.images.files import write_whole  # needs fcntl, which `import zoomkern` does not
 
     collection: dict[str, Any] = {"type": "FeatureCollection", SPACE: PIXELS if transform is None else MAP}
-    if transform is None and crs is not None:
-        raise ValueError(
-            f"crs goes with the transform of a raster; got crs={crs!r} alone. Pass transform=, or drop it."
-        )
-    if crs is not None:
+    if transform is not None and crs is not None:
         collection["crs"] = {"type": "name", "properties": {"name": _urn(crs)}}
     mapped = IDENTITY if transform is None else checked_transform(transform)
     collection["features"] = [_placed(feature, mapped) for feature in features]
