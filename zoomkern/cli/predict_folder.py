@@ -95,7 +95,7 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         skip_errors=args.skip_errors,
         overwrite=args.overwrite,
     )
-    images = find_images(args.images)
+    images = find_images(args.images, args.output)
     mine = deal(images, shard.parts)[shard.number - 1]
     looker = load_looker(
         config, weights, overrides, views=views, classes=args.classes, device=_device(args.device, os.environ)

@@ -34,12 +34,13 @@ class Found(NamedTuple):
     modified: int
 
 
-def find_images(given: Sequence[str | os.PathLike[str]]) -> list[Found]:
+def find_images(given: Sequence[str | os.PathLike[str]], without: Path | None = None) -> list[Found]:
     """The images that are meant, in the order of their names.
 
     Args:
         given: image files, folders (searched whole, through links), and ``.txt`` files with a path in each line. Of one
             folder, names are paths below it; else they are paths as they are written.
+        without: a folder that is not searched, where results lie among the images.
 
     Raises:
         FileNotFoundError: what is given is not there. A file that a list names may be missing: that is its own error.
@@ -51,7 +52,7 @@ def find_images(given: Sequence[str | os.PathLike[str]]) -> list[Found]:
             raise FileNotFoundError(f"--images must name files or folders; there is no {str(words)!r}.")
         if words.is_dir() and words.suffix.lower() not in _FOLDERS:
             prefix = "" if len(given) == 1 else f"{words}/"
-            paths |= {f"{prefix}{path.relative_to(words)}": path for path in _images_below(words)}
+            paths |= {f"{prefix}{path.relative_to(words)}": path for path in _images_below(words, without)}
         elif words.suffix.lower() in LISTS:
             lines = (line.strip() for line in words.read_text().splitlines())
             paths |= {line: Path(line) for line in lines if line and not line.startswith("#")}
@@ -63,11 +64,13 @@ def find_images(given: Sequence[str | os.PathLike[str]]) -> list[Found]:
     return [_found(name, path) for name, path in sorted(paths.items())]
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path, without: Path | None) -> Iterator[Path]:
     seen = set()
+    if without is not None and without.exists():
+        seen.add((without.stat().st_dev, without.stat().st_ino))
     for where, folders, files in os.walk(folder, followlinks=True):
         status = os.stat(where)
-        if (status.st_dev, status.st_ino) in seen:  # a link leads back
+        if (status.st_dev, status.st_ino) in seen:  # a link leads back, or these are results
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))

@@ -1,0 +1,75 @@
+"""What is left of predictions that are killed, and of several that work in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tifffile", reason="tifffile is not installed")
+SCRIPT = Path(__file__).with_name("killed.py")
+
+
+def words(run, images, output, *more):
+    given = ["--run", run, "--images", images, "--output", output, "--quiet", *more]
+    return [str(word) for word in given]
+
+
+def start(*arguments):
+    """A process, with nothing of a launcher in its environment."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def command(*arguments):
+    return start("-m", "zoomkern.cli.main", "predict", *arguments)
+
+
+def test_twenty_kills_lose_nothing_and_leave_nothing_half_written(run_of_two, folders, tmp_path):
+    import tifffile
+    from PIL import Image
+
+    images, out = folders.save_images(tmp_path / "images", 24), tmp_path / "out"
+    script = start(str(SCRIPT), "20", "3", *words(run_of_two, images, out, "--top", "1"))
+    said, _ = script.communicate(timeout=600)
+    assert script.returncode == 0
+    done = said.split("\n")[:-1]
+    assert len(done) == 20
+    assert "ended by itself" not in done  # every kill met work
+    assert 0 < int(done[-1]) < 24
+
+    whole = 0
+    for path in (out / "state").glob("[!.]*.json"):
+        state = json.loads(path.read_bytes())
+        assert state["status"] == "done"
+        whole += 1
+        files = {kind: out / file for kind, file in state["files"].items()}
+        assert set(files) == {"look", "attention", "overlay", "sheet", "outlines"}
+        with np.load(files["look"], allow_pickle=False) as look:
+            assert look["attention"].shape == tifffile.imread(files["attention"]).shape
+        json.loads(files["outlines"].read_bytes())
+        for kind in ("overlay", "sheet"):
+            with Image.open(files[kind]) as picture:
+                picture.load()
+    assert whole == int(done[-1])
+
+    again = command(*words(run_of_two, images, out, "--top", "1"))
+    unbroken = command(*words(run_of_two, images, tmp_path / "unbroken", "--top", "1"))
+    assert (again.wait(600), unbroken.wait(600)) == (0, 0)
+    assert folders.contents(out) == folders.contents(tmp_path / "unbroken")
+
+
+def test_two_shards_at_once_in_one_folder(run, folders, tmp_path):
+    images = folders.save_images(tmp_path / "images", 20)
+    shards = [command(*words(run, images, tmp_path / "out", "--top=0", "--shard", f"{i}/2")) for i in (1, 2)]
+    whole = command(*words(run, images, tmp_path / "whole", "--top=0"))
+    said = [shard.communicate(timeout=600)[0] for shard in shards]
+    assert [shard.returncode for shard in (*shards, whole)][:2] == [0, 0]
+    assert whole.wait(600) == 0
+    assert any("20 of 20 images are done" in text for text in said)
+    assert folders.contents(tmp_path / "out") == folders.contents(tmp_path / "whole")
