@@ -15,7 +15,7 @@ from zoomkern.images.readers.pixels import background
 from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader, numpy_type
 from zoomkern.images.readers.resolution import mean_mpp
 from zoomkern.images.readers.tiff_colour import Colour, colour_of
-from zoomkern.images.readers.tiff_pages import Plane, plane_of, pyramid_pages
+from zoomkern.images.readers.tiff_pages import Plane, pages_after_first, plane_of, pyramid_pages
 from zoomkern.images.readers.tiff_segments import check_compression, decode_segment, read_rows, segment_bytes
 from zoomkern.images.readers.tiles import Window, assemble
 
@@ -47,7 +47,9 @@ class TiffReader(Reader):
         with tifffile.TiffFile(self.path) as tiff:
             first = tiff.pages[0]
             ome = parse_ome(first.description, first.samplesperpixel)
-            channels = [pyramid_pages(tiff, page) for page in (ome.pages if ome else (0,))]
+            bases = [tiff.pages[page].aspage() for page in ome.pages] if ome else [first]
+            following = pages_after_first(tiff, file)
+            channels = [pyramid_pages(base, following if len(bases) == 1 else []) for base in bases]
             levels = tuple(tuple(map(plane_of, pages)) for pages in zip(*channels, strict=False))
             for planes in levels:
                 _check_planes(planes)

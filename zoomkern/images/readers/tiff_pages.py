@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from zoomkern.images.readers.files import RawFile
 
 #: Directories that are looked at: a pyramid has a dozen, an OME file one for each channel.
 _MOST_PAGES = 4096
@@ -61,30 +64,42 @@ class Plane(NamedTuple):
         return -(-self.height // self.tile[0])
 
 
-def pyramid_pages(tiff: Any, first: int) -> list[Any]:
+def pyramid_pages(base: Any, following: list[Any]) -> list[Any]:
     """The directories of an image's levels, from the finest: its SubIFDs, else the smaller pages that follow."""
-    base = tiff.pages[first].aspage()
-    candidates = list(base.pages or ()) if base.subifds else _pages_after(tiff, first)
     pages = [base]
-    for page in candidates:
+    for page in base.pages or () if base.subifds else following:
         page = page.aspage()
         if _is_level(page, base, pages[-1]):
             pages.append(page)
     return pages
 
 
-def _pages_after(tiff: Any, first: int) -> list[Any]:
-    seen, pages = {tiff.pages[first].offset}, []
-    for index in range(first + 1, first + _MOST_PAGES):
+def pages_after_first(tiff: Any, file: RawFile) -> list[Any]:
+    """The other directories of a file.
+
+    Raises:
+        ValueError: Their chain leads back to one of them, or out of the file, which was cut then.
+    """
+    pages = [tiff.pages[0]]
+    for index in range(1, _MOST_PAGES):
         try:
-            page = tiff.pages[index].aspage()
+            pages.append(tiff.pages[index].aspage())
         except IndexError:
             break
-        if page.offset in seen:  # a circle
-            break
-        seen.add(page.offset)
-        pages.append(page)
-    return pages
+    offsets = {page.offset for page in pages}
+    link = _next_offset(tiff.tiff, file, pages[-1].offset)
+    if len(offsets) < len(pages) or link in offsets:
+        raise ValueError("its directories go in a circle")
+    if link >= file.size:
+        raise ValueError("its directories lead beyond its end; it was cut")
+    return pages[1:]
+
+
+def _next_offset(form: Any, file: RawFile, offset: int) -> int:
+    """Where the directory after the one at ``offset`` starts; 0 for none."""
+    (count,) = struct.unpack(form.tagnoformat, file.read(offset, form.tagnosize))
+    data = file.read(offset + form.tagnosize + count * form.tagsize, form.offsetsize)
+    return int(struct.unpack(form.offsetformat, data)[0])
 
 
 def _is_level(page: Any, base: Any, above: Any) -> bool:

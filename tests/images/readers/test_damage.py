@@ -1,0 +1,138 @@
+"""Files that are cut, changed under a reader, or lie: one class of errors, no crash, no hang, no memory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoomkern
+from zoomkern.images.readers import ReadError
+
+MUTATE = Path(__file__).with_name("mutate.py")
+
+#: Files that are damaged for each reader: by the name of their format, and how many of them.
+DAMAGED = {
+    "ArrayReader": {"npy": 5000},
+    "PictureReader": {"png": 2000, "jpeg": 2000, "webp": 500, "bmp": 500},
+    "SlideReader": {"tiff, pages": 2500, "tiff, jpeg, YCbCr": 2500},
+    "TiffReader": {
+        "tiff, pages": 1000,
+        "tiff, jpeg, YCbCr": 1000,
+        "tiff, sub-directories": 1000,
+        "tiff, jpeg 2000": 500,
+        "tiff, strips": 500,
+        "tiff, planar tiles": 500,
+        "ome-tiff": 500,
+    },
+    "ZarrReader": {"zarr 2": 2000, "zarr 3": 2000, "zarr 3, shards": 500, "ome-zarr 0.5": 500},
+}
+
+
+def check(path, reader, count, seed=0):
+    command = [sys.executable, str(MUTATE), str(path), reader, str(count), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + count)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report["other exceptions"] == {}, report
+    assert report["slowest seconds"] < 5, report
+    assert report["memory grown MiB"] < 256, report
+    assert report["refused"] > count / 20, report  # the damage is met
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("reader", "form"), [(reader, form) for reader, forms in DAMAGED.items() for form in forms], ids=str
+)
+def test_5000_damaged_files_of_each_reader(written, reader, form):
+    if reader == "SlideReader":
+        pytest.importorskip("openslide")
+    check(written(form), reader, DAMAGED[reader][form])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("reader", "form"), [(reader, form) for reader, forms in DAMAGED.items() for form in forms], ids=str
+)
+def test_100_000_damaged_files_of_each_reader(written, reader, form):
+    check(written(form), reader, 20 * DAMAGED[reader][form], seed=1)
+
+
+@pytest.mark.parametrize("form", ["npy", "tiff, one raw strip", "tiff, tiles", "zarr 2"])
+def test_a_file_cut_under_a_reader_gives_an_error(written, form):
+    path = written(form)
+    reader = zoomkern.open_image(path)
+    reader.read_window(0, 0, 0, 8, 8)
+    chunk = path if path.is_file() else max(file for file in path.rglob("*") if file.name[0].isdigit())
+    os.truncate(chunk, chunk.stat().st_size // 2)
+    with pytest.raises(ReadError, match="the image ü"):
+        reader.read_window(0, 0, 0, *reader.shape[1:])
+
+
+@pytest.mark.parametrize("form", ["npy", "png", "bmp", "tiff, tiles", "tiff, pages", "jpeg"])
+def test_every_cut_is_an_error(written, form):
+    path = written(form)
+    data = path.read_bytes()
+    for length in (0, 1, 7, 60, 130, len(data) // 3, len(data) // 2, len(data) * 9 // 10):
+        path.write_bytes(data[:length])
+        with pytest.raises(ReadError, match="the image ü"):
+            zoomkern.open_image(path).read_window(0, 0, 0, 150, 203)
+
+
+def test_pictures_beyond_the_limit_are_refused_by_their_header(written):
+    from zoomkern.images.readers.pictures import PictureReader
+
+    with pytest.raises(ReadError, match="max_pixels must be at least 30450"):
+        PictureReader(written("png"), max_pixels=30_000)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((4, 4), complex), "complex128"),
+        (np.zeros((4, 4), "M8[s]"), "datetime64"),
+        (np.zeros((4, 4), "U3"), "str96"),
+        (np.zeros((4, 4), object), "object"),
+        (np.zeros((4, 4), [("a", "u1")]), "void8"),
+        (np.zeros(4, np.uint8), "its shape is"),
+        (np.zeros((2, 2, 2, 2), np.uint8), "its shape is"),
+        (np.zeros((0, 4, 3), np.uint8), "holds no image"),
+        (np.zeros((4, 4), np.int64), "int64"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(tmp_path, array, said):
+    np.save(tmp_path / "array.npy", array)
+    with pytest.raises(ReadError, match=rf"array\.npy.*{said}"):
+        zoomkern.open_image(tmp_path / "array.npy")
+
+
+def test_beyond_2_to_the_32_bytes(tmp_path):
+    path = tmp_path / "big.npy"
+    with path.open("wb") as file:
+        shape = (50_000, 60_000, 3)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        start = file.tell()
+        file.truncate(start + 50_000 * 60_000 * 3)
+        file.seek(start + (49_998 * 60_000 + 59_990) * 3)
+        file.write(bytes(range(30)))
+    reader = zoomkern.open_image(path)
+    assert np.array_equal(reader.read_window(0, 49_998, 59_990, 1, 10).ravel(), np.arange(30))
+    assert not reader.read_window(0, 49_999, 59_990, 1, 10).any()
+
+
+def test_a_group_that_lies_is_refused(written):
+    path = written("ome-zarr 0.5")
+    file = path / "zarr.json"
+    good = file.read_text()
+    for old, new, said in [
+        ('"x"', '"q"', "its axes are"),
+        ('"path": "1"', '"path": "../other"', "reading"),
+        ("multiscales", "others", "without multiscales"),
+    ]:
+        file.write_text(good.replace(old, new))
+        with pytest.raises(ReadError, match=said):
+            zoomkern.open_image(path)
