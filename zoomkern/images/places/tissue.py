@@ -16,20 +16,21 @@ _INK = 90
 _LEVELS = 256
 
 
-def tissue_mask(overview: Tensor, *, least: float = 0.04, most: float = 0.16, drop_ink: bool = True) -> Tensor:
+def tissue_mask(overview: Tensor, *, least: float = 0.05, most: float = 0.16, drop_ink: bool = True) -> Tensor:
     """Where a low level of a slide shows tissue: pixels whose colour exceeds Otsu's threshold.
 
     The colour of a pixel is the difference between its largest and its smallest channel: 0 for white glass and for
     black borders, gray shadows and black pen alike. Saturation, which divides it by the largest channel, is noise where
     the picture is dark, and optical density takes black borders for the densest tissue.
 
-    Otsu divides any picture in two, so its threshold counts only as far as two kinds of pixels are there: where their
-    mean colours differ by less than ``least`` it is ``most``, and it is never above. A blank slide then has no tissue,
-    a crop full of tissue is all tissue, and a clot of blood does not hide the pale tissue beside it.
+    Otsu divides any picture in two, be it strong from pale stain, or glass from glass. So what lies below the threshold
+    is divided again as long as the two parts' mean colours differ by ``least``, and the last such threshold counts, up
+    to ``most``; where there is none it is ``most``. Pale tissue beside a clot of blood is found, a blank slide has no
+    tissue, and a crop full of tissue is all tissue.
 
     Args:
         overview: ``[3, h, w]``, RGB: uint8, uint16, or floating point in [0, 1].
-        least: by how much tissue must differ from glass, as a part of the full scale.
+        least: by how much tissue must differ from glass, as a part of the full scale, above 0.
         most: colour that is tissue whatever else the slide shows, as a part of the full scale.
         drop_ink: leave out green and blue ink, which are far from every stain but the greens and blues of trichromes
             and Alcian blue; pass False for those. Red ink looks like blood: cut it out by
@@ -53,13 +54,18 @@ def tissue_mask(overview: Tensor, *, least: float = 0.04, most: float = 0.16, dr
         >>> drawn = zoomkern.sample_patches([pyramid], logits, 10, 256, mask=cells_with(mask, (32, 32))[None])
     """
     pixels = _eight_bits(overview)
-    if not 0 <= least <= most <= 1:
-        raise ValueError(f"least and most must be parts in order, 0 <= least <= most <= 1; got {least} and {most}.")
+    if not 0 < least <= most <= 1:
+        raise ValueError(f"least and most must be parts in order, 0 < least <= most <= 1; got {least} and {most}.")
     colour = pixels.amax(0) - pixels.amin(0)
     is_ink = (pixels[1] > pixels[0]) & (colour > _INK) if drop_ink else torch.zeros_like(colour, dtype=torch.bool)
-    threshold, contrast = otsu(torch.bincount(colour[~is_ink], minlength=_LEVELS).tolist())
-    highest = most * (_LEVELS - 1)
-    mask = (colour > (min(threshold, highest) if contrast >= least * (_LEVELS - 1) else highest)) & ~is_ink
+    counts = torch.bincount(colour[~is_ink], minlength=_LEVELS).tolist()
+    full = _LEVELS - 1
+    threshold = most * full
+    level, contrast = otsu(counts)
+    while contrast >= least * full:
+        threshold = min(level, most * full)
+        level, contrast = otsu(counts[: level + 1])
+    mask = (colour > threshold) & ~is_ink
     if not mask.any():
         warnings.warn(
             "overview shows no tissue, so the mask is empty: the slide is blank, or paler than least and most allow. "
