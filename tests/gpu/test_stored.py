@@ -9,6 +9,8 @@ import torch
 import zoomkern
 from zoomkern.images import Pyramid
 
+from .device import DEVICE, moved
+
 
 @pytest.mark.parametrize("reading", [{}, {"padding_mode": "shift", "step": 2, "dtype": torch.float16}])
 def test_a_gpu_gets_what_the_host_reads(tmp_path, monkeypatch, reading):
@@ -17,8 +19,8 @@ def test_a_gpu_gets_what_the_host_reads(tmp_path, monkeypatch, reading):
     slide = Pyramid.open(tmp_path / "image.npy", where="disk")
     logits = torch.randn(1, 12, 18, generator=torch.Generator().manual_seed(0))
     host = zoomkern.sample_patches([slide], logits, 100, (40, 50), seed=7, **reading)
-    device = zoomkern.sample_patches([slide], logits.cuda(), 100, (40, 50), seed=7, **reading)
-    assert device.patches.is_cuda
+    device = zoomkern.sample_patches([slide], moved(logits), 100, (40, 50), seed=7, **reading)
+    assert device.patches.device.type == DEVICE.type
     assert torch.equal(device.index.cpu(), host.index)
     assert torch.equal(device.offsets.cpu(), host.offsets)
     assert torch.equal(device.patches.cpu(), host.patches)
@@ -29,5 +31,5 @@ def test_batches_come_on_the_device(tmp_path):
     slide = Pyramid.open(tmp_path / "image.npy", where="disk")
     offsets = torch.randint(-30, 380, (1, 50, 2), generator=torch.Generator().manual_seed(1))
     host = zoomkern.gather_patches([slide], offsets, 32)[0]
-    batches = list(zoomkern.patch_batches([slide], offsets.cuda(), 32, 7))
+    batches = list(zoomkern.patch_batches([slide], moved(offsets), 32, 7))
     assert torch.equal(torch.cat(batches).cpu(), host)
