@@ -143,7 +143,7 @@ def test_a_stained_section_shows_both_of_its_stains():
 
     assert mask[50:200, 100:200].mean() > 0.95  # brown epithelium
     assert mask[300:450, 200:250].mean() > 0.1  # pale blue nuclei between, of which one division finds next to none
-    assert mask[380:430, 5:25].mean() < 0.05  # a lumen
+    assert mask[384:448, 384:448].mean() < 0.4  # gaps among loose fibres
 
 
 @pytest.mark.parametrize(
