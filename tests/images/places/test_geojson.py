@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zoomkern.images import read_polygons
 
@@ -137,6 +139,53 @@ def test_another_system_than_the_rasters_is_an_error(file, raster, same):
 def test_what_is_no_geojson_is_answered(content, message):
     with pytest.raises(ValueError, match=message):
         read_polygons(content)
+
+
+def nested(depth):
+    geometry = SQUARE
+    for _ in range(depth):
+        geometry = {"type": "GeometryCollection", "geometries": [geometry]}
+    return geometry
+
+
+def test_collections_may_be_nested_but_not_without_end():
+    assert len(read_polygons(nested(20))) == 1
+    with pytest.raises(ValueError, match="nested"):
+        read_polygons(nested(5000))
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["Polygon", "Feature", "name", "é"])
+KEYS = st.sampled_from(
+    ["type", "features", "geometry", "geometries", "coordinates", "properties", "classification", "crs"]
+)
+TYPES = st.sampled_from(["FeatureCollection", "Feature", "GeometryCollection", "Polygon", "MultiPolygon", "Point"])
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(KEYS, inner, max_size=4)
+        | st.builds(lambda kind, rest: {**rest, "type": kind}, TYPES, st.dictionaries(KEYS, inner, max_size=4))
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=500)
+@given(JSON)
+def test_whatever_json_holds_is_polygons_or_a_sentence(content):
+    try:
+        polygons = read_polygons(content)
+    except ValueError as error:
+        assert str(error).endswith((".", "..."))  # noqa: PT017
+    except FileNotFoundError:
+        assert isinstance(content, str)
+    else:
+        assert all(len(ring) >= 3 for polygon in polygons for ring in polygon)
+
+
+def test_one_class_must_be_in_a_list():
+    with pytest.raises(TypeError, match=r"classes must be a list of names; got 'Tumor'. Pass \['Tumor'\]"):
+        read_polygons(SQUARE, classes="Tumor")
 
 
 def test_bad_files_are_answered(tmp_path):

@@ -23,6 +23,7 @@ Polygon = list[NDArray[np.float64]]
 #: Foreign member of the files that zoomkern writes: what their coordinates count.
 SPACE, PIXELS, MAP = "coordinate_space", "pixels of level 0", "map"
 
+_DEEPEST = 100
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
@@ -52,7 +53,10 @@ def read_polygons(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: no JSON, no GeoJSON, no polygon in it, or coordinates of another kind; the message says where.
+        TypeError: ``classes`` is one name.
     """
+    if isinstance(classes, str):
+        raise TypeError(f"classes must be a list of names; got {classes!r}. Pass [{classes!r}].")
     where, content = _load(source)
     if isinstance(content, list):
         content = {"type": "FeatureCollection", "features": content}
@@ -154,14 +158,16 @@ def _class(properties: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _polygons(where: str, geometry: Mapping[str, Any]) -> Iterator[Polygon]:
+def _polygons(where: str, geometry: Mapping[str, Any], depth: int = 0) -> Iterator[Polygon]:
     kind = geometry.get("type")
     if kind == "GeometryCollection":
+        if depth == _DEEPEST:
+            raise ValueError(f"{where} must not have collections nested deeper than {_DEEPEST}. Export it again.")
         parts = geometry.get("geometries")
         if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
             raise ValueError(f"{where} must have a list of geometries; got {_short(parts)}.")
         for part in parts:
-            yield from _polygons(where, part)
+            yield from _polygons(where, part, depth + 1)
     elif kind in ("Polygon", "MultiPolygon"):
         rings = geometry.get("coordinates")
         for polygon in [rings] if kind == "Polygon" else _list(where, rings):
