@@ -57,10 +57,23 @@ def test_a_mask_keeps_the_places_it_covers_enough():
     assert 0 < len(places) < len(every)
 
 
-@pytest.mark.parametrize("kind", ["tensor", "pyramid"])
-def test_the_same_places_feed_gather_and_sample(kind):
+def on_disk(pixels, path):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    tifffile.imwrite(path, pixels.permute(1, 2, 0).numpy(), tile=(16, 32), photometric="rgb")
+    return zoomkern.Pyramid.open(path, where="disk")
+
+
+KINDS = {
+    "tensor": lambda pixels, _: pixels,
+    "pyramid": lambda pixels, _: zoomkern.Pyramid.build(pixels, levels=2),
+    "disk": on_disk,
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_same_places_feed_gather_and_sample(kind, tmp_path):
     pixels = torch.arange(3 * 50 * 70).remainder(251).to(torch.uint8).reshape(3, 50, 70)
-    image = pixels if kind == "tensor" else zoomkern.Pyramid.build(pixels, levels=2)
+    image = KINDS[kind](pixels, tmp_path / "image.tif")
     places = zoomkern.grid_places((50, 70), 16, edge="cover")
 
     patches = zoomkern.gather_patches([image], places[None], 16)
