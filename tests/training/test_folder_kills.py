@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+import tifffile
+from PIL import Image
 
-pytest.importorskip("tifffile", reason="tifffile is not installed")
 SCRIPT = Path(__file__).with_name("killed.py")
 
 
@@ -31,9 +31,6 @@ def command(*arguments):
 
 
 def test_twenty_kills_lose_nothing_and_leave_nothing_half_written(run_of_two, folders, tmp_path):
-    import tifffile
-    from PIL import Image
-
     images, out = folders.save_images(tmp_path / "images", 24), tmp_path / "out"
     script = start(str(SCRIPT), "20", "3", *words(run_of_two, images, out, "--top", "1"))
     said, _ = script.communicate(timeout=600)

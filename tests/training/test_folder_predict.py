@@ -6,15 +6,15 @@ import csv
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from zoomkern.cli.main import main
-
-tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -377,8 +377,19 @@ def test_while_the_network_looks_the_next_image_is_read_and_no_more(run, images,
     assert max(most) == 2
 
 
+def test_a_missing_library_is_named_before_anything_is_read(run, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images, tmp_path / "out")
+    assert ended.value.code == 2
+    assert (
+        "zoomkern predict: writing OME-TIFF needs tifffile: pip install 'zoomkern[slides]'" in capsys.readouterr().err
+    )
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
 def test_the_folder_that_was_predicted_stays_as_it_was(run, images, tmp_path, folders):
     before = folders.contents(images)
     predict(run, images, tmp_path / "out", "--top=0")
     assert folders.contents(images) == before
-    assert not [path for path in Path(tmp_path).rglob("*.part")]
+    assert not list(Path(tmp_path).rglob("*.part"))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoomkern import checks
 from zoomkern.cli.train import require_training
 
 
@@ -84,14 +85,16 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     shard = parse_shard(args.shard) if args.shard else shard_of(os.environ)
     if args.view_scale is not None and args.view_size is not None:
         raise ValueError("give one of --view-scale and --view-size; got both.")
+    if args.view_scale is not None and not 0 < args.view_scale <= 1:
+        raise ValueError(f"--view-scale must be above 0 and at most 1; got {args.view_scale}.")
     views = Views(args.view_scale, None if args.view_size is None else tuple(args.view_size))
     options = Options(
         seed=args.seed,
-        mpp=args.mpp,
+        mpp=None if args.mpp is None else checks.number("--mpp", args.mpp),
         mpp_table=args.mpp_table,
         mask=_mask(args.mask),
-        top=args.top,
-        most_view_pixels=args.max_view_pixels,
+        top=checks.integer("--top", args.top, 0),
+        most_view_pixels=checks.integer("--max-view-pixels", args.max_view_pixels, 1),
         skip_errors=args.skip_errors,
         overwrite=args.overwrite,
     )

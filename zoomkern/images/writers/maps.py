@@ -12,6 +12,19 @@ import numpy as np
 _NAMESPACE = uuid.UUID("5f2b1a0e-9d5c-4c58-8a0e-0b6f6f0f7a11")
 
 
+def require_tifffile() -> Any:
+    """The library that writes.
+
+    Raises:
+        ImportError: it is not installed; the message names the extra.
+    """
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ImportError("writing OME-TIFF needs tifffile: pip install 'zoomkern[slides]'") from error
+    return tifffile
+
+
 def ome_map(values: np.ndarray[Any, Any], name: str, cell_size: tuple[float, float] | None = None) -> bytes:
     """An OME-TIFF file of one channel.
 
@@ -26,10 +39,7 @@ def ome_map(values: np.ndarray[Any, Any], name: str, cell_size: tuple[float, flo
     Raises:
         ImportError: tifffile is not installed.
     """
-    try:
-        import tifffile
-    except ImportError as error:
-        raise ImportError("writing OME-TIFF needs tifffile: pip install 'zoomkern[slides]'") from error
+    tifffile = require_tifffile()
     metadata: dict[str, Any] = {"axes": "YX", "Channel": {"Name": name}}
     if cell_size is not None:
         for axis, size in zip("YX", cell_size, strict=True):

@@ -76,18 +76,18 @@ def load_looker(
     network = json.dumps(settings.model.model.as_dict(), sort_keys=True, default=str)
     task = getattr(parser, "instantiate", parser.instantiate_classes)(settings).model
     load_weights(weights, task.model)
-    seen = _views(recipe.get("data") or {}, views)
+    seen = _views(recipe.get("data") or {}, views, getattr(task.model, "tile_scale", None))
     digest = hashlib.sha256(network.encode() + weights.read_bytes() + repr(seen).encode())
     count = task.model.classifier.out_features
     place = _device(device)
     return Looker(task.eval().to(place), seen, _classes(classes, weights, count), place, digest.hexdigest())
 
 
-def _views(data: dict[str, Any], given: Views | None) -> Views:
+def _views(data: dict[str, Any], given: Views | None, tile_scale: float | None) -> Views:
     scale, size = data.get("view_scale"), data.get("view_size")
     if given is not None and (given.view_scale is not None or given.view_size is not None):
         scale, size = given.view_scale, given.view_size
-    return Views(scale, None if size is None else checks.pair("view_size", size), data.get("tile_scale"))
+    return Views(scale, None if size is None else checks.pair("view_size", size), data.get("tile_scale", tile_scale))
 
 
 def view_size(views: Views, image_size: tuple[int, int], most: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from zoomkern.images.tiles import TileCache
+from zoomkern.images.writers.maps import require_tifffile
 from zoomkern.training.folder.images import Found
 from zoomkern.training.folder.look import Arrays, look_of
 from zoomkern.training.folder.masks import NONE, TISSUE, looking_at, outline_file
@@ -98,7 +99,9 @@ def predict_images(
 
     Raises:
         OSError: nothing can be written any more.
+        ImportError: what writes the files is not installed.
     """
+    require_tifffile()
     failed = []
     cache = TileCache(_CACHE)
 
