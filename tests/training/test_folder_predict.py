@@ -88,24 +88,24 @@ def test_what_is_written_of_two_stages(run_of_two, images, tmp_path):
     assert "8 of 8 images are done, 0 failed, 0 are missing." in (out / "summary.md").read_text()
 
 
-def test_the_network_is_that_of_the_run(run, images, tmp_path, folders):
-    """The same scores as from the network called by hand."""
+@pytest.mark.parametrize("stages", ["run", "run_of_two"])
+def test_the_scores_are_those_of_training(request, stages, images, tmp_path):
+    """What Lightning would compute of the same image, view and seed."""
     from PIL import Image
-    from safetensors.torch import load_file
 
-    from zoomkern.images.scaling import scaled, scaled_size
-    from zoomkern.models import AttentionSampling
-    from zoomkern.nn import AttentionNetwork, FeatureNetwork
+    from zoomkern.training.batches import Item, collate
+    from zoomkern.training.folder.network import load_looker
     from zoomkern.training.folder.predict import image_seed
 
+    run = request.getfixturevalue(stages)
     predict(run, images, tmp_path / "out", "--top", "0", "--seed", "5")
-    parts = {"attention": AttentionNetwork(1, (4,)), "features": FeatureNetwork(1, (8,), (3,), (1,))}
-    model = AttentionSampling(2, 4, (12, 12), **parts, mean=0.4, std=0.2)
-    model.load_state_dict(load_file(run / "weights.safetensors"))
+    looker = load_looker(run / "config.yaml", run / "weights.safetensors")
     for row in table(tmp_path / "out"):
         image = torch.from_numpy(np.array(Image.open(images / row["image"])))[None]
-        view = scaled(image, scaled_size(tuple(image.shape[1:]), 0.25))[None] / 255
-        probability = model.predict([image], (view - 0.4) / 0.2, seed=image_seed(5, row["image"]))[0]
+        seed = image_seed(5, row["image"])
+        item = Item(image, *looker.views.make(image), label=0, index=0, seed=seed, objects=torch.zeros(0, 4))
+        with torch.no_grad():
+            probability = looker.task.predict_step(collate([item]), 0).probability[0]
         assert [float(row["none"]), float(row["square"])] == pytest.approx(probability.tolist(), abs=2e-6)
 
 
