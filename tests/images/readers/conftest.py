@@ -135,12 +135,12 @@ def image() -> np.ndarray:
 
 
 @pytest.fixture
-def written(tmp_path: Path, image: np.ndarray) -> Callable[[str], Path]:
+def written(tmp_path: Path, image: np.ndarray) -> Callable[..., Path]:
     """Writes the picture in the format of a name; gives the path."""
 
-    def write(name: str) -> Path:
+    def write(name: str, stem: str = "the image ü") -> Path:
         suffix, writer = (LOSSLESS.get(name) or LOSSY[name])[:2]
-        path = tmp_path / f"the image ü{suffix}"
+        path = tmp_path / f"{stem}{suffix}"
         writer(path, image)
         return path
 

@@ -1,4 +1,4 @@
-"""Damages an image file again and again and reads it: ``python mutate.py FILE READER COUNT [SEED]`` prints one JSON.
+"""Damages image files again and again and reads them: ``mutate.py READER COUNT SEED FILE...`` prints one JSON.
 
 Nothing but a ReadError may come of it: no crash, no other exception, no hang, no memory that grows. It runs in a
 process of its own, under a limit of address space, so that what a damaged header asks for is refused there.
@@ -58,37 +58,38 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def read(reader_class: type, path: Path) -> None:
-    """Opens an image and reads a corner, a middle, an edge and a tile of every level."""
+    """Opens an image and reads a middle, an edge and a tile of every level."""
     limits = {"max_pixels": MOST_PIXELS} if reader_class.__name__ == "PictureReader" else {}
     reader = reader_class(path, **limits)
     for level, (width, height) in enumerate(reader.level_dimensions):
-        for y, x in ((0, 0), (height // 2, width // 2), (height - 8, width - 8)):
+        for y, x in ((height // 2, width // 2), (height - 8, width - 8)):
             reader.read_window(level, y, x, 48, 48)
         if reader.header.tile_sizes[level] is not None:
             reader.decode_tile(level, reader.tile_bytes(level, 0, 0))
 
 
-def main(source: Path, name: str, count: int, seed: int = 0) -> dict[str, object]:
+def main(name: str, count: int, seed: int, sources: list[Path]) -> dict[str, object]:
     logging.disable()
     faulthandler.enable()
-    module = importlib.import_module(f"zoomkern.images.readers.{READERS[name]}")
-    reader_class = getattr(module, name)
+    reader_class = getattr(importlib.import_module(f"zoomkern.images.readers.{READERS[name]}"), name)
     random = np.random.default_rng(seed)
+    victims = []  # a copy of each source, and its files with what they hold
     folder = Path(tempfile.mkdtemp())
-    copy = folder / source.name
-    read(reader_class, source)
-    files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
+    for number, source in enumerate(sources):
+        read(reader_class, source)
+        copy = folder / str(number) / source.name
+        copy.parent.mkdir()
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+        files = sorted(file for file in copy.rglob("*") if file.is_file()) or [copy]
+        victims.append((copy, [(file, file.read_bytes()) for file in files]))
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ROOM, mapped + ROOM))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused, others, slowest = 0, {}, 0.0
-    if source.is_dir():
-        shutil.copytree(source, copy)
     for number in range(count):
-        file = files[random.integers(len(files))]
-        target = copy / file.relative_to(source) if source.is_dir() else copy
-        data = mutated(file.read_bytes(), random)
-        target.write_bytes(data)
+        copy, files = victims[number % len(victims)]
+        file, whole = files[random.integers(len(files))]
+        file.write_bytes(mutated(whole, random))
         faulthandler.dump_traceback_later(HANG, exit=True)
         start = time.perf_counter()
         try:
@@ -96,23 +97,22 @@ def main(source: Path, name: str, count: int, seed: int = 0) -> dict[str, object
         except ReadError:
             refused += 1
         except Exception as error:
-            others.setdefault(f"{type(error).__name__}: {error}"[:300], number)
+            others.setdefault(f"{type(error).__name__}: {error}"[:300], f"number {number}: {copy.name}")
         slowest = max(slowest, time.perf_counter() - start)
         faulthandler.cancel_dump_traceback_later()
-        if source.is_dir():
-            target.write_bytes(file.read_bytes())
+        file.write_bytes(whole)
     shutil.rmtree(folder)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {
         "reader": name,
-        "file": source.name,
-        "files": count,
+        "seed": seed,
+        "damaged files": count,
         "refused": refused,
         "other exceptions": others,
         "slowest seconds": round(slowest, 3),
-        "memory grown MiB": grown // 1024,
+        "memory grown MiB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024,
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *map(int, sys.argv[4:5]))))
+    _, reader, how_many, seed, *paths = sys.argv
+    print(json.dumps(main(reader, int(how_many), int(seed), list(map(Path, paths)))))

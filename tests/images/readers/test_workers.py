@@ -20,10 +20,7 @@ FORMS = ["npy", "png", "tiff, jpeg 2000", "tiff, planar tiles", "tiff, pages", "
 def patches(written):
     """What reads each patch of each format; the readers were used in this process before."""
     calls = []
-    paths = []
-    for number, form in enumerate(FORMS):
-        path = written(form)
-        paths.append(path.rename(path.with_name(f"{number} {path.name}")))
+    paths = [written(form, f"{number}") for number, form in enumerate(FORMS)]
     for reader in [*map(zoomkern.open_image, paths), *slides(paths)]:
         reader.read_window(0, 0, 0, 9, 9)
         calls += [partial(reader.read_region, location=place, level=0, size=(24, 20)) for place in PLACES]

@@ -12,14 +12,12 @@ from zoomkern.images.readers.converted import MAGIC, ConvertedReader
 from zoomkern.images.readers.pictures import PictureReader
 from zoomkern.images.readers.reader import Reader, ReadError
 from zoomkern.images.readers.resolution import mpp_from_table
-from zoomkern.images.readers.slides import SlideReader, slide_vendor
+from zoomkern.images.readers.slides import TIFF_MAGIC, SlideReader, slide_vendor
 from zoomkern.images.readers.tiff import TiffReader
 from zoomkern.images.readers.zarrs import ZarrReader, is_zarr
 
 #: Bytes of a file that its magic numbers are looked for in.
 _HEAD = 256
-
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 #: Slides that are no TIFF: their first file is an index, or looks like a picture.
 _SLIDE_SUFFIXES = (".mrxs", ".vms", ".vmu", ".svslide", ".czi", ".zvi")
@@ -86,7 +84,7 @@ def _head(file: Path) -> bytes:
 
 
 def _is_slide(file: Path, head: bytes) -> bool:
-    known = head[:4] in _TIFF or head[128:132] == b"DICM" or file.suffix.lower() in _SLIDE_SUFFIXES
+    known = head[:4] in TIFF_MAGIC or head[128:132] == b"DICM" or file.suffix.lower() in _SLIDE_SUFFIXES
     return known and slide_vendor(file) not in _PLAIN_TIFF
 
 
@@ -100,6 +98,6 @@ READERS: list[tuple[Callable[[Path, bytes], bool], type[Reader]]] = [
     (lambda file, head: head.startswith(MAGIC), ConvertedReader),
     (lambda file, head: head.startswith(b"\x93NUMPY"), ArrayReader),
     (_is_slide, SlideReader),
-    (lambda file, head: head[:4] in _TIFF, TiffReader),
+    (lambda file, head: head[:4] in TIFF_MAGIC, TiffReader),
     (_is_picture, PictureReader),
 ]

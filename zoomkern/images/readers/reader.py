@@ -188,8 +188,10 @@ class Reader(Levels):
         """A tile of the level as the file holds it; None for one that the file leaves out.
 
         Raises:
+            ValueError: ``header.tile_sizes`` is None there: tiles of this level cannot be had one by one.
             ReadError: the file is damaged there.
         """
+        self._tile_size(level)
         with self._reading():
             return self._tile_bytes(self._handle(), level, row, column)
 
@@ -199,9 +201,9 @@ class Reader(Levels):
         Raises:
             ReadError: the bytes are no tile of this file.
         """
+        wanted = (*self._tile_size(level), self.header.channels)
         with self._reading():
             tile = self._decode_tile(self._handle(), level, data)
-            wanted = (*(self.header.tile_sizes[level] or ()), self.header.channels)
             if tile.shape != wanted:
                 raise ValueError(f"a tile of level {level} has the shape {tile.shape} instead of {wanted}")
             return tile
@@ -223,6 +225,12 @@ class Reader(Levels):
                 raise ValueError(f"a window of level {level} has the shape {window.shape}")
             return window
 
+    def _tile_size(self, level: int) -> tuple[int, int]:
+        size = self.header.tile_sizes[self.checked_level(level)]
+        if size is None:
+            raise ValueError(f"level must have tiles of its own; level {level} of {self.name} has none. Read windows.")
+        return size
+
     def _handle(self) -> Any:
         """This process's handle. A forked child leaves its parent's alone and opens the file again."""
         here = os.getpid()
@@ -234,7 +242,9 @@ class Reader(Levels):
                 opened = self._opened
                 if opened is None or opened[0] != here:
                     if self._size_now() != self._size:
-                        raise ReadError(f"path must name the same file throughout; {self.name} was replaced. Reopen it.")
+                        raise ReadError(
+                            f"path must name the same file throughout; {self.name} was replaced. Reopen it."
+                        )
                     if opened is not None:
                         _PARENTS.append(opened)
                     self._opened = opened = (here, self._open())

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from zoomkern.images.readers.files import RawFile
 from zoomkern.images.readers.libraries import library
 from zoomkern.images.readers.pixels import on_white
-from zoomkern.images.readers.reader import Header, Reader, ReadError
+from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader, ReadError
 from zoomkern.images.readers.resolution import mean_mpp
+from zoomkern.images.readers.tiff_pages import pages_after_first
+
+#: The first bytes of a TIFF, in either byte order, of 32 and 64 bits.
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_BYTE_COUNTS = (325, 279)  # of tiles and of strips
 
 
 class SlideReader(Reader):
@@ -24,6 +31,7 @@ class SlideReader(Reader):
 
     def _open(self) -> Any:
         openslide = _openslide()
+        _check_byte_counts(self.path)
         try:
             return openslide.OpenSlide(self.path)
         except openslide.OpenSlideUnsupportedFormatError:
@@ -34,6 +42,7 @@ class SlideReader(Reader):
 
     def _read_header(self, handle: Any) -> Header:
         properties = dict(handle.properties)
+        _check_tiles(properties)
         sizes = tuple((int(width), int(height)) for width, height in handle.level_dimensions)
         mpp = mean_mpp(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"))
         return Header(sizes, 3, torch.uint8, (None,) * len(sizes), mpp=mpp, properties=properties)
@@ -43,6 +52,32 @@ class SlideReader(Reader):
         place = (round(x * downsample), round(y * downsample))
         pixels = np.asarray(handle.read_region(place, level, (width, height)))
         return on_white(pixels[..., :3], pixels[..., 3:])
+
+
+def _check_tiles(properties: dict[str, str]) -> None:
+    """OpenSlide ends the process when the memory for a tile is not there, so its size is looked at first."""
+    for name, value in properties.items():
+        if name.startswith("openslide.level[") and name.endswith("].tile-width"):
+            width, height = int(value), int(properties.get(name.replace("width", "height"), "0"))
+            if width * height * 4 > MAX_TILE_BYTES:
+                raise ValueError(f"its tiles of {width} x {height} pixels take more than {MAX_TILE_BYTES} bytes")
+
+
+def _check_byte_counts(path: Path) -> None:
+    """Of a TIFF, what it says of the bytes of its tiles, for which OpenSlide allocates in the same way."""
+    file = RawFile(path)
+    if file.read(0, min(file.size, 4)) not in TIFF_MAGIC:
+        return
+    try:
+        import tifffile
+    except ImportError:
+        return
+    with tifffile.TiffFile(path) as tiff:
+        for page in (tiff.pages[0], *pages_after_first(tiff, file)):
+            for tag in _BYTE_COUNTS:
+                counts = np.asarray(page.tags.valueof(tag, 0))
+                if counts.size and int(counts.max()) > file.size:
+                    raise ValueError(f"a tile says that it has {counts.max()} bytes, the file {file.size}")
 
 
 def slide_vendor(path: Path) -> str | None:

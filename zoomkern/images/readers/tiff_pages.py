@@ -80,16 +80,17 @@ def pages_after_first(tiff: Any, file: RawFile) -> list[Any]:
     Raises:
         ValueError: Their chain leads back to one of them, or out of the file, which was cut then.
     """
-    pages = [tiff.pages[0]]
+    pages, offsets = [tiff.pages[0]], {tiff.pages[0].offset}
     for index in range(1, _MOST_PAGES):
         try:
-            pages.append(tiff.pages[index].aspage())
+            page = tiff.pages[index].aspage()
         except IndexError:
             break
-    offsets = {page.offset for page in pages}
+        if page.offset in offsets:
+            raise ValueError("its directories go in a circle")
+        offsets.add(page.offset)
+        pages.append(page)
     link = _next_offset(tiff.tiff, file, pages[-1].offset)
-    if len(offsets) < len(pages) or link in offsets:
-        raise ValueError("its directories go in a circle")
     if link >= file.size:
         raise ValueError("its directories lead beyond its end; it was cut")
     return pages[1:]
