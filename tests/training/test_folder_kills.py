@@ -61,6 +61,17 @@ def test_twenty_kills_lose_nothing_and_leave_nothing_half_written(run_of_two, fo
     assert folders.contents(out) == folders.contents(tmp_path / "unbroken")
 
 
+def test_torchrun_goes_on_behind_an_image_that_fails(run, folders, tmp_path):
+    """One process would end the other by a status that is not 0."""
+    images = folders.save_images(tmp_path / "images", 20)
+    (images / "002.png").write_bytes(b"")  # the smallest, so that either part has others
+    options = ["--standalone", "--nproc-per-node", "2", "-m", "zoomkern.cli.main", "predict"]
+    given = words(run, images, tmp_path / "out", "--top=0")
+    assert start("-m", "torch.distributed.run", *options, *given).wait(600) == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_bytes())
+    assert (summary["done"], len(summary["failed"]), summary["missing"]) == (19, 1, [])
+
+
 def test_two_shards_at_once_in_one_folder(run, folders, tmp_path):
     images = folders.save_images(tmp_path / "images", 20)
     shards = [command(*words(run, images, tmp_path / "out", "--top=0", "--shard", f"{i}/2")) for i in (1, 2)]

@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
             ``--model.model.num_samples=50``.
 
     Returns:
-        0, or 1 where an image failed.
+        0, or 1 where an image failed; of torchrun's processes the last to end says so for all.
 
     Raises:
         ValueError: options that do not fit.
@@ -122,6 +122,8 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         f"{summary['done']} of {summary['images']} images are done, {len(summary['failed'])} failed, "
         f"{len(summary['missing'])} are missing: {args.output / 'summary.md'}"
     )
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun ends all processes when one fails: the last one says it
+        return 1 if summary["failed"] and not summary["missing"] else 0
     return 1 if failed else 0
 
 
