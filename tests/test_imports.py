@@ -11,7 +11,10 @@ import zoomkern
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Packages of the extras: each is imported where it is used, when it is used.
-LATE = {"PIL", "lightning", "matplotlib", "scipy", "sklearn", "timm", "torchvision", "tqdm", "triton"}
+LATE = {
+    *("PIL", "h5py", "imagecodecs", "lightning", "matplotlib", "openslide", "rasterio", "scipy", "skimage", "sklearn"),
+    *("tifffile", "timm", "torchvision", "tqdm", "triton", "zarr"),
+}
 
 
 def run(code):

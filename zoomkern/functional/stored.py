@@ -14,7 +14,6 @@ from zoomkern.ops import gathering
 from zoomkern.typing import PIXEL_DTYPES
 
 
-@torch.compiler.disable
 def gather_stored(
     images: Sequence[Tensor | StoredLevel],
     offsets: Tensor,
@@ -25,7 +24,7 @@ def gather_stored(
 ) -> Tensor:
     """``[B, N, C, Ph, Pw]`` patches; arguments as :func:`zoomkern.ops.gathering.gather_patches`.
 
-    On a GPU it waits for the offsets, which the host needs.
+    On a GPU it waits for the offsets, which the host needs. A compiled graph breaks here.
     """
     last = torch.channels_last if reading.channels_last else torch.contiguous_format
     batch, draws = offsets.shape[:2]
