@@ -12,6 +12,10 @@ from pathlib import Path
 #: Side of the largest canvas; one is a quarter of a gigabyte.
 MAX_SIZE = 16384
 MAX_SAMPLES = 100
+#: Sides of the two slides of gigapixels.
+SLIDE_SIZES = (2048, 1_000_000)
+#: What an option is that was not given, without ``--gigapixel`` and with it.
+DEFAULTS = {"output": ("zoomkern-demo.png", "zoomkern-gigapixel"), "size": (2048, 100_000), "samples": (10, 48)}
 
 
 class InputError(Exception):
@@ -23,13 +27,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Train a one-stage attention-sampling classifier on megapixel canvases of handwritten digits, compare it with "
         "a dense network on the same low-resolution view, and draw where it looked; or, with --image, sample your own "
-        "picture."
+        "picture; or, with --gigapixel, train on small slides and tell apart two of 10 gigapixels, read from the disk."
     )
     parser.add_argument("--image", metavar="FILE", help="sample this picture by its local contrast instead of training")
-    parser.add_argument("--output", metavar="PNG", default="zoomkern-demo.png", help="picture to write (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=120.0, help="time to train (%(default)s)")
-    parser.add_argument("--size", type=int, default=2048, help="side of the canvases in pixels (%(default)s)")
-    parser.add_argument("--samples", type=int, default=10, help="patches to read per image (%(default)s)")
+    parser.add_argument(
+        "--gigapixel",
+        action="store_true",
+        help="two slides of 100,000 x 100,000 pixels, of which tissue alone is stored",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="picture to write (zoomkern-demo.png); with --gigapixel a folder (zoomkern-gigapixel)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=os.environ.get("ZOOMKERN_DEMO_SECONDS", "120"),
+        help="time to train (%(default)s; the variable ZOOMKERN_DEMO_SECONDS sets another default)",
+    )
+    parser.add_argument("--size", type=int, help="side of the canvases, or of the two slides, in pixels (2048; 100000)")
+    parser.add_argument("--samples", type=int, help="patches to read per image (10; of a gigapixel slide 48)")
     parser.add_argument("--seed", type=int, default=0, help="of canvases, networks and draws (%(default)s)")
 
 
@@ -39,30 +57,41 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; 2 where the input is bad or a library is missing; 130 where it was interrupted.
     """
+    for name, (usual, of_gigapixels) in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, of_gigapixels if args.gigapixel else usual)
+    picture = Path(args.output)
     try:
         _check(args)
-        if args.image is None:
+        if args.gigapixel:
+            from zoomkern.cli.demo_gigapixel import train_and_read
+
+            picture = train_and_read(args.seconds, args.size, args.samples, args.seed, picture)
+        elif args.image is None:
             from zoomkern.cli.demo_digits import train_and_draw
 
-            train_and_draw(args.seconds, args.size, args.samples, args.seed, Path(args.output))
+            train_and_draw(args.seconds, args.size, args.samples, args.seed, picture)
         else:
             from zoomkern.cli.demo_picture import draw_picture
 
-            draw_picture(Path(args.image), args.samples, args.seed, Path(args.output))
+            draw_picture(Path(args.image), args.samples, args.seed, picture)
     except (InputError, ImportError) as error:
         print(f"zoomkern demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("zoomkern demo: interrupted; no picture was written.", file=sys.stderr)
         return 130
-    print(f"Picture: {args.output}")
+    print(f"Picture: {picture}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before any time is spent."""
     needed = {"matplotlib": "matplotlib"}
-    needed |= {"PIL": "Pillow"} if args.image is not None else {"sklearn": "scikit-learn", "tqdm": "tqdm"}
+    if args.gigapixel:
+        needed |= {"skimage": "scikit-image", "tqdm": "tqdm"}
+    else:
+        needed |= {"PIL": "Pillow"} if args.image is not None else {"sklearn": "scikit-learn", "tqdm": "tqdm"}
     missing = [name for module, name in needed.items() if find_spec(module) is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} missing; install with: pip install 'zoomkern[demo]'")
@@ -70,6 +99,9 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--samples must lie between 1 and {MAX_SAMPLES}; got {args.samples}.")
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must lie between 0 and 2**63 - 1; got {args.seed}.")
+    if args.gigapixel:
+        _check_slides(args)
+        return
     if args.image is not None:
         _check_picture(args.image)
     else:
@@ -87,11 +119,32 @@ def _check_picture(name: str) -> None:
         raise InputError(f"--image: there is no file {name!r}.")
 
 
+def _check_slides(args: argparse.Namespace) -> None:
+    if args.image is not None:
+        raise InputError("--gigapixel makes its own slides; leave --image out.")
+    _check_seconds(args.seconds)
+    least, most = SLIDE_SIZES
+    if not least <= args.size <= most:
+        raise InputError(f"--size must lie between {least} and {most} with --gigapixel; got {args.size}.")
+    folder = Path(args.output)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output must be a folder with --gigapixel; {args.output!r} is a file.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output: cannot write {args.output!r}: {error.strerror}.") from error
+    _check_output(folder / "positive.png")
+
+
+def _check_seconds(seconds: float) -> None:
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"--seconds must be a positive number; got {seconds:g}.")
+
+
 def _check_training(seconds: float, size: int) -> None:
     from zoomkern.data.digits import CELL, MIN_SIZE
 
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"--seconds must be a positive number; got {seconds:g}.")
+    _check_seconds(seconds)
     if not MIN_SIZE <= size <= MAX_SIZE or size % CELL:
         raise InputError(f"--size must be a multiple of {CELL} between {MIN_SIZE} and {MAX_SIZE}; got {size}.")
 

@@ -137,6 +137,13 @@ class ConvertedReader(Reader):
         8 bytes for each tile of the image.
     """
 
+    def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
+        """Whether a window inside the level is all background, which the file leaves out."""
+        copy = self._handle()
+        side = copy.layout.tile
+        rows, columns = slice(y // side, -(-(y + height) // side)), slice(x // side, -(-(x + width) // side))
+        return not copy.tables[level][rows, columns].any()
+
     def _open(self) -> _Copy:
         file = RawFile(self.path)
         magic, length, whole, check = _HEAD.unpack(file.read(0, HEAD_BYTES)[: _HEAD.size])

@@ -23,7 +23,7 @@ from zoomkern.images.readers.reader import Header, Reader
 from zoomkern.images.workers import processors
 from zoomkern.images.writers.ome_zarr import OmeZarr
 from zoomkern.images.writers.pyramid_file import PyramidFile
-from zoomkern.images.writers.writer import Writer, sync_folder
+from zoomkern.images.writers.writer import Sparse, Writer, sync_folder
 
 #: How a copy may be written: ``pyramid`` is zoomkern's own, the fastest to read.
 FORMATS: dict[str, type[Writer]] = {"pyramid": PyramidFile, "ome-zarr": OmeZarr}
@@ -201,7 +201,8 @@ def _fill(
             places = [(x, min(plan.columns, sizes[level][0] - x)) for x in range(0, sizes[level][0], plan.columns)]
             reads = [(source, writer, level, y, x, rows, width) for x, width in places]
             for (x, _), pixels in zip(places, _ahead(pool, _block, reads, 2 * threads), strict=True):
-                writer.write(level, y, x, pixels)
+                if pixels is not None:
+                    writer.write(level, y, x, pixels)
             advance(rows)
             start = time.monotonic()
             if start >= due:
@@ -211,13 +212,17 @@ def _fill(
     record(len(plan.bands), whole=True)
 
 
-def _block(source: Reader, writer: Writer, level: int, y: int, x: int, height: int, width: int) -> np.ndarray[Any, Any]:
-    """``[height, width, C]``: read from the source, or halved from the level before."""
+def _block(
+    source: Reader, writer: Writer, level: int, y: int, x: int, height: int, width: int
+) -> np.ndarray[Any, Any] | None:
+    """``[height, width, C]``, read from the source or halved from the level before; None where that is background."""
     if level == 0:
+        if isinstance(source, Sparse) and source.is_empty(0, y, x, height, width):
+            return None
         return source.read_window(0, y, x, height, width)
     columns, rows = writer.header.level_dimensions[level - 1]
-    finer = writer.read(level - 1, 2 * y, 2 * x, min(2 * height, rows - 2 * y), min(2 * width, columns - 2 * x))
-    return _mean_of_four(finer)
+    finer = (level - 1, 2 * y, 2 * x, min(2 * height, rows - 2 * y), min(2 * width, columns - 2 * x))
+    return None if writer.is_empty(*finer) else _mean_of_four(writer.read(*finer))
 
 
 def _ahead(

@@ -51,6 +51,16 @@ class OmeZarr(Writer):
         planes = np.asarray(self._arrays[level][:, y : y + height, x : x + width])
         return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
+    def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
+        """As :meth:`Writer.is_empty`."""
+        rows, columns = self.tiles_under(y, x, height, width)
+        chunks = self.path / str(level) / "0"
+        return not any(
+            (chunks / str(row) / str(column)).exists()
+            for row in range(rows.start, rows.stop)
+            for column in range(columns.start, columns.stop)
+        )
+
     def mark(self) -> int:
         """As :meth:`Writer.mark`."""
         os.sync()

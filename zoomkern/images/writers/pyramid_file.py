@@ -58,6 +58,10 @@ class PyramidFile(Writer):
         """As :meth:`Writer.read`."""
         return read_window(self._read, self._layout, self._tables[level], y, x, height, width)
 
+    def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
+        """As :meth:`Writer.is_empty`."""
+        return not self._tables[level][self.tiles_under(y, x, height, width)].any()
+
     def mark(self) -> int:
         """As :meth:`Writer.mark`."""
         os.fsync(self._descriptor)
@@ -79,8 +83,8 @@ class PyramidFile(Writer):
     def _put_rows(self, level: int, y: int, height: int) -> None:
         """Bring the table's rows of a block to the file."""
         table = self._tables[level]
-        first, last = y // self.tile, -(-(y + height) // self.tile)
-        self._put(self._layout.table_start(level) + table.strides[0] * first, table[first:last].tobytes())
+        rows, _ = self.tiles_under(y, 0, height, 1)
+        self._put(self._layout.table_start(level) + table.strides[0] * rows.start, table[rows].tobytes())
 
     def _put(self, offset: int, data: bytes | memoryview) -> None:
         left = memoryview(data)

@@ -7,13 +7,21 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from zoomkern.images.readers.reader import Header
 
 Pixels = np.ndarray[Any, Any]
+
+
+@runtime_checkable
+class Sparse(Protocol):
+    """An image that knows, without reading, where it is all background."""
+
+    def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
+        """Whether a window inside the level holds nothing but background; False where that is not known."""
 
 
 class Writer(ABC):
@@ -23,9 +31,6 @@ class Writer(ABC):
         path: of the unfinished copy, which is not there yet or was left by a process that ended.
         header: of the copy, all levels.
         tile: side of a tile in pixels.
-
-    Attributes:
-        whole: how many bytes or files the copy has, as :meth:`mark` told when all was written.
     """
 
     #: What it writes is a folder.
@@ -49,6 +54,10 @@ class Writer(ABC):
         """``[height, width, C]`` of what was written; called by threads."""
 
     @abstractmethod
+    def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
+        """Whether no tile under a window was written."""
+
+    @abstractmethod
     def mark(self) -> int:
         """Have all that was written so far reach the disk; a number from which :meth:`start` goes on."""
 
@@ -59,6 +68,11 @@ class Writer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the files; the copy stays as it is."""
+
+    def tiles_under(self, y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of the tiles that a window touches."""
+        side = self.tile
+        return slice(y // side, -(-(y + height) // side)), slice(x // side, -(-(x + width) // side))
 
     def filled(self, y: int, x: int, pixels: Pixels) -> Iterator[tuple[int, int, Pixels]]:
         """Row and column of every tile of a block that is not all background, with its pixels."""
