@@ -65,7 +65,7 @@ def test_torchrun_goes_on_behind_an_image_that_fails(run, folders, tmp_path):
     """One process would end the other by a status that is not 0."""
     images = folders.save_images(tmp_path / "images", 20)
     (images / "002.png").write_bytes(b"")  # the smallest, so that either part has others
-    options = ["--standalone", "--nproc-per-node", "2", "-m", "zoomkern.cli.main", "predict"]
+    options = ["--standalone", "--nproc-per-node", "2", "-m", "--", "zoomkern.cli.main", "predict"]
     given = words(run, images, tmp_path / "out", "--top=0")
     assert start("-m", "torch.distributed.run", *options, *given).wait(600) == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_bytes())
