@@ -2,8 +2,12 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import time
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +112,38 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, array, said):
     np.save(tmp_path / "array.npy", array)
     with pytest.raises(ReadError, match=rf"array\.npy.*{said}"):
         zoomkern.open_image(tmp_path / "array.npy")
+
+
+def bombs(folder):
+    """Small files whose headers ask for more memory than there is."""
+    with (folder / "bomb.npy").open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 1 << 40)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(100))
+    sides = struct.pack(">II", 1 << 30, 1 << 30)
+    chunk = b"IHDR" + sides + b"\x08\x02\0\0\0"
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (folder / "bomb.png").write_bytes(start + struct.pack(">I", 10) + b"IDAT" + bytes(14))
+    (folder / "bomb.bmp").write_bytes(
+        b"BM" + struct.pack("<IIIIiiHHIIiiII", 200, 0, 54, 40, *(1 << 30,) * 2, 1, 24, *(0,) * 6)
+    )
+    said = {"zarr_format": 2, "shape": [1 << 30, 1 << 30], "chunks": [1 << 30, 1 << 30], "dtype": "|u1", "order": "C"}
+    (folder / "bomb.zarr").mkdir()
+    rest = {"compressor": None, "filters": None, "fill_value": 0}
+    (folder / "bomb.zarr" / ".zarray").write_text(json.dumps({**said, **rest}))
+
+
+@pytest.mark.parametrize(("suffix", "good"), [("npy", "npy"), ("png", "png"), ("bmp", "bmp"), ("zarr", "zarr 2")])
+def test_bombs_are_refused_by_their_header(written, tmp_path, suffix, good):
+    zoomkern.open_image(written(good))  # imports what it needs
+    bombs(tmp_path)
+    tracemalloc.start()
+    start = time.process_time()
+    with pytest.raises(ReadError, match=rf"bomb\.{suffix}"):
+        zoomkern.open_image(tmp_path / f"bomb.{suffix}")
+    assert time.process_time() - start < 0.05
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
 
 
 def test_beyond_2_to_the_32_bytes(tmp_path):

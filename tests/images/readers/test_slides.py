@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import zoomkern
+from zoomkern.images.readers import ReadError
 from zoomkern.images.readers.slides import SlideReader
 from zoomkern.images.readers.tiff import TiffReader
 
@@ -182,3 +183,19 @@ def write_dicom(pydicom, path, pixels):
     data.PixelData = np.ascontiguousarray(tiles).tobytes()
     data["PixelData"].VR = "OB"
     pydicom.dcmwrite(path, data, enforce_file_format=True)
+
+
+def test_a_tile_that_would_end_openslide_s_process_is_refused(tmp_path, even):
+    """It allocates whatever a directory says that a tile has, and aborts where that is not there."""
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, even, tile=(64, 64), photometric="rgb", compression="zlib", bigtiff=True)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileByteCounts"]
+        counts, place = list(tag.value), tag.valueoffset
+    with path.open("r+b") as file:
+        width = {3: 2, 4: 4, 16: 8}[tag.dtype]
+        file.seek(place + (len(counts) - 1) * width)
+        file.write(b"\xff" * width)
+    for reader in (SlideReader, TiffReader):
+        with pytest.raises(ReadError, match=r"slide\.tif"):
+            reader(path).read_window(0, 130, 190, 8, 8)

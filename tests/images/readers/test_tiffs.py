@@ -1,6 +1,7 @@
 """TIFF: colour spaces, types, missing parts, maps, channels in pages, and headers that lie."""
 
 import struct
+import sys
 import time
 
 import numpy as np
@@ -294,10 +295,10 @@ def test_headers_that_lie_are_refused_at_once(path, bomb):
     tifffile.imwrite(path, np.zeros((4, 4), np.uint8))
     zoomkern.open_image(path)  # imports what it needs
     lying(path, *BOMBS[bomb])
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ReadError, match=r"image\.tif"):
         TiffReader(path)
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.05
 
 
 def test_a_tile_that_claims_to_be_larger_is_refused(tmp_path, image):
@@ -309,10 +310,10 @@ def test_a_tile_that_claims_to_be_larger_is_refused(tmp_path, image):
         at = data.index(mark) + place
         data[at : at + 4] = b"\x7f\xff\x7f\xff"
         path.write_bytes(data)
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(ReadError, match="a tile says that it has"):
             zoomkern.open_image(path).read_window(0, 0, 0, 8, 8)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(("target", "said"), [(None, "a circle"), (1 << 30, "beyond its end")])
@@ -331,3 +332,15 @@ def test_a_compression_that_is_not_read_is_named(path):
     lying(path, *(tag for tag in size(64, 64, (273, 4, 1, 200), (279, 4, 1, 10)) if tag[0] != 259), (259, 3, 1, 34887))
     with pytest.raises(ReadError, match="compression 34887"):
         TiffReader(path)
+
+
+def test_without_rasterio_the_code_of_a_map_is_known(path, monkeypatch):
+    keys = (1, 1, 0, 2, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+    tags = [(33550, "d", 3, (2.0, 2.0, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)]
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    for code, crs in ((32633, "EPSG:32633"), (32767, None)):
+        entry = (34735, "H", len(keys), (*keys[:-1], code), True)
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint8), photometric="minisblack", extratags=[*tags, entry])
+        header = zoomkern.open_image(path).header
+        assert header.transform == (2.0, 0.0, 500.0, 0.0, -2.0, 900.0)
+        assert header.crs == crs

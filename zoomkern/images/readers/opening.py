@@ -84,8 +84,9 @@ def _head(file: Path) -> bytes:
 
 
 def _is_slide(file: Path, head: bytes) -> bool:
-    known = head[:4] in TIFF_MAGIC or head[128:132] == b"DICM" or file.suffix.lower() in _SLIDE_SUFFIXES
-    return known and slide_vendor(file) not in _PLAIN_TIFF
+    if head[:4] in TIFF_MAGIC:
+        return slide_vendor(file) not in _PLAIN_TIFF
+    return bool(head) and (head[128:132] == b"DICM" or file.suffix.lower() in _SLIDE_SUFFIXES)
 
 
 def _is_picture(file: Path, head: bytes) -> bool:
