@@ -6,7 +6,7 @@ install: ; pip install -e ".[test,bench,dev]"
 native: ; cmake -S . -B build/native -G Ninja && cmake --build build/native && cmake --install build/native --prefix .
 test: ; python -m pytest
 test-gpu: ; python -m pytest -m gpu
-bench: ; python -m pytest bench/ops/bench_*.py bench/models/bench_*.py --benchmark-only --bench-results bench/results
+bench: ; python -m pytest bench/ops/bench_*.py bench/readers/bench_*.py bench/models/bench_*.py --benchmark-only --bench-results bench/results
 cuda-record: ; python tests/cuda/record.py zoomkern/lib/libzoomkern_cuda.so
 bench-gpu: ; python -m pytest bench/gpu/bench_*.py bench/ops/bench_sampling.py --benchmark-only --bench-device cuda --bench-threads $$(nproc) --bench-results bench/results
 report: ; python -m bench.report
