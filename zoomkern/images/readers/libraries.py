@@ -15,4 +15,5 @@ def library(name: str, extra: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f"Reading this image needs {name}: pip install 'zoomkern[{extra}]'") from error
+        version = " under Python 3.11 or later" if name == "zarr" else ""
+        raise ImportError(f"This image needs {name}: pip install 'zoomkern[{extra}]'{version}") from error
