@@ -172,10 +172,10 @@ class Run(LightningCLI):
             parser, config = self._parser(self.subcommand), self.config.get(str(self.subcommand), self.config)
             if first:
                 write_whole(folder.config, parser.dump(config, skip_none=False))
-                write_whole(folder.classes, json.dumps(datamodule.classes) + "\n")
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
             if first:
                 best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation
+                write_whole(folder.classes, json.dumps(datamodule.classes) + "\n")
                 save_weights(folder.weights, model.model)
                 draw_curves(folder.path / "curves.png", folder.curves, best)
 
