@@ -426,3 +426,23 @@ def test_the_head_is_as_documented(copy):
     assert data[:16] == MAGIC
     assert struct.unpack_from("<Q", data, 24)[0] == len(data)
     assert numpy_type(ConvertedReader(copy).header.dtype) == np.uint8
+
+
+@pytest.mark.parametrize("tile", [(240, 240), (5, 900), (700, 900), None])
+def test_blocks_fit_the_sources_tiles_and_memory(make, tmp_path, monkeypatch, tile):
+    """Windows are read once each, of whole tiles where one fits, and cover the image."""
+    monkeypatch.setattr(conversion, "_BLOCK", 128)
+    monkeypatch.setattr(conversion, "_BLOCK_BYTES", 700 * 1024 * 3)
+    source = make(tile_sizes=(tile,))
+    seen = np.zeros((700, 900), int)
+    read = type(source)._read_window
+
+    def note(self, handle, level, y, x, height, width):
+        seen[y : y + height, x : x + width] += 1
+        assert height * width <= 700 * 1024
+        return read(self, handle, level, y, x, height, width)
+
+    monkeypatch.setattr(type(source), "_read_window", note)
+    copy = ConvertedReader(convert(source, tmp_path / "copy", tile=32))
+    assert (seen == 1).all()
+    assert np.array_equal(pixels_of(copy), np.load(source.path))

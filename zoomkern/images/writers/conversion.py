@@ -35,7 +35,7 @@ _RECORD_PART = 20
 #: Side of the blocks that are read at a time, about: source tiles that lie across two of them are decoded twice.
 _BLOCK = 1024
 #: Bytes of a block; tiles of a source that are larger are decoded in parts.
-_BLOCK_BYTES = 1 << 27
+_BLOCK_BYTES = 1 << 26
 TILE_SIDES = (16, 4096)
 
 
@@ -131,11 +131,13 @@ class _Plan:
     """
 
     def __init__(self, source: Reader, header: Header, tile: int) -> None:
-        tiles = source.header.tile_sizes[0] or (tile, tile)
+        high, wide = source.header.tile_sizes[0] or (tile, tile)
         pixel = header.channels * header.dtype.itemsize
-        self.rows = _multiple(max(_BLOCK, tiles[0]), tile)
-        width = _multiple(max(_BLOCK, min(tiles[1], header.level_dimensions[0][0])), tile)
-        self.columns = max(min(width, _BLOCK_BYTES // (self.rows * pixel) // tile * tile), tile)
+        self.rows = _multiple(max(_BLOCK, high), tile)
+        columns = _multiple(max(_BLOCK, min(wide, header.level_dimensions[0][0])), tile)
+        if columns * self.rows * pixel > _BLOCK_BYTES:  # strips, say: rather fewer rows than parts of a strip
+            self.rows = _multiple(high, tile)
+        self.columns = max(min(columns, _BLOCK_BYTES // (self.rows * pixel) // tile * tile), tile)
         self.bands = list(_bands([-(-height // self.rows) for _, height in header.level_dimensions]))
         status = source.path.stat()
         self.identity = [
