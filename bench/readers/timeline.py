@@ -100,7 +100,9 @@ def draw(clock: Clock, path: Path, seconds: float, apart: float) -> None:
         axes.broken_barh(bars, (row - 0.38, 0.76), facecolors=colour, linewidth=0)
     axes.set_yticks([0, 1], ["network", "decoding"])
     axes.set_xlabel("seconds")
-    axes.set_title(f"{COUNT} patches of {PATCH} x {PATCH}: {seconds:.2f} s, one after the other {apart:.2f} s", fontsize=10)
+    axes.set_title(
+        f"{COUNT} patches of {PATCH} x {PATCH}: {seconds:.2f} s, one after the other {apart:.2f} s", fontsize=10
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, dpi=110)

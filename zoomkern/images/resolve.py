@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def _check_descriptors(batch: ImageBatch) -> None:
             raise ValueError(f"images.images[{i}] must not require a gradient, which a table cannot carry. Use a list.")
 
 
-def any_stored(images: Tensor | Sequence[Any] | ImageBatch) -> bool:
+def any_stored(images: Tensor | Sequence[Any] | ImageBatch) -> TypeGuard[list[Any]]:
     """Whether resolved images have to be read before an op can take them."""
     return isinstance(images, list) and any(isinstance(image, StoredLevel) for image in images)
 
