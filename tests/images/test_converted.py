@@ -188,7 +188,7 @@ def stop_after(monkeypatch, kind, count):
 @pytest.mark.parametrize("format", ["pyramid", "ome-zarr"])
 def test_a_copy_goes_on_where_it_was_and_ends_the_same(make, tmp_path, monkeypatch, format):
     if format == "ome-zarr":
-        pytest.importorskip("zarr")
+        pytest.importorskip("zarr", reason="zarr is not installed")
     monkeypatch.setattr(conversion, "_BLOCK", 64)
     monkeypatch.setattr(conversion, "RECORD_SECONDS", 0.0)
     monkeypatch.setattr(conversion, "_RECORD_PART", 0)
@@ -221,7 +221,7 @@ def files_of(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-@pytest.mark.parametrize("change", ["source", "tile", "levels"])
+@pytest.mark.parametrize("change", ["source", "tile", "levels", "format"])
 def test_a_copy_of_something_else_begins_anew(make, tmp_path, monkeypatch, change):
     monkeypatch.setattr(conversion, "_BLOCK", 64)
     monkeypatch.setattr(conversion, "RECORD_SECONDS", 0.0)
@@ -231,6 +231,11 @@ def test_a_copy_of_something_else_begins_anew(make, tmp_path, monkeypatch, chang
         stop_after(patch, PyramidFile, 20)
         with pytest.raises(Stop):
             convert(source, tmp_path / "copy", **arguments)
+    if change == "format":
+        pytest.importorskip("zarr", reason="zarr is not installed")
+        convert(source, tmp_path / "copy", "ome-zarr", **arguments)
+        assert (tmp_path / "copy" / ".zattrs").is_file()
+        return
     if change == "source":
         source = make.of(np.load(source.path)[::-1].copy())
     else:

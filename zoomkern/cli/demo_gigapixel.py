@@ -125,7 +125,8 @@ def train_and_read(seconds: float, size: int, num_samples: int, seed: int, folde
     print(
         "Task: do thick vessels cross the fragments of retina in the tissue? A fragment is "
         f"{FRAGMENT} pixels wide, {FRAGMENT / (1 << VIEW_LEVEL):g} in the view.\n"
-        f"Writing {TRAINING + TESTING} slides of {SMALL} x {SMALL} pixels to learn from ...",
+        f"Writing {TRAINING + TESTING} slides of {SMALL} x {SMALL} pixels to learn from and to test on; in the first, "
+        "where fragments are is known ...",
         flush=True,
     )
     training = [_case(small, f"train-{i}", SMALL, i % 2, "train", seed + i, cache) for i in range(TRAINING)]

@@ -48,8 +48,8 @@ class Slide(Reader):
 
     Tissue is scikit-image's immunohistochemistry, mirrored at its borders. In it lie fragments of its retina, all of
     one mean colour. In a slide of class 1 a thick blood vessel crosses each of them (the needles), in one of class 0
-    none. From far away a fragment is an orange speck whose class nobody can tell. Fragments of training slides come
-    from the left half of the retina, those of test slides from its right half.
+    none. At a 64th of the size a fragment of either class is an orange speck of a pixel or two. Fragments of training
+    slides come from the left half of the retina, those of test slides from its right half.
 
     Args:
         path: recipe that :func:`write_slide` wrote.

@@ -90,7 +90,7 @@ def convert(
     work = target.with_name(f".{target.name}.part")
     made = work / "copy"
     header = _header(source, levels)
-    plan = _Plan(source, header, tile)
+    plan = _Plan(source, header, tile, format)
     state_file = work / "state.json"
     named = plan.state(state_file).get("whole", False) and not os.path.lexists(made)  # all that a killed run left
     _check_output(target, source, FORMATS[format], overwrite or named)
@@ -130,7 +130,7 @@ class _Plan:
     Bands are numbered; a band of a coarser level comes as soon as the two that it is made of are there.
     """
 
-    def __init__(self, source: Reader, header: Header, tile: int) -> None:
+    def __init__(self, source: Reader, header: Header, tile: int, format: str) -> None:
         high, wide = source.header.tile_sizes[0] or (tile, tile)
         pixel = header.channels * header.dtype.itemsize
         self.rows = _multiple(max(_BLOCK, high), tile)
@@ -141,6 +141,7 @@ class _Plan:
         self.bands = list(_bands([-(-height // self.rows) for _, height in header.level_dimensions]))
         status = source.path.stat()
         self.identity = [
+            format,
             str(source.path.resolve()),
             status.st_size,
             status.st_mtime_ns,
