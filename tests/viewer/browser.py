@@ -1,6 +1,7 @@
 """Chromium without a window, driven through the DevTools protocol over its pipe."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -27,14 +28,23 @@ def find_browser():
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
+def high_pipe():
+    """A pipe whose ends are not the numbers 3 and 4, which the browser's own get."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in ends]
+    for end in ends:
+        os.close(end)
+    return high
+
+
 class Browser:
     """One tab. Events are kept in ``events`` as they come."""
 
     def __init__(self, folder, program, size=(1280, 720)):
-        ours, theirs = os.pipe(), os.pipe()  # what it reads and what it writes
+        ours, theirs = high_pipe(), high_pipe()  # what it reads and what it writes
         words = [program, *FLAGS, f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "about:blank"]
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}', "sh", *words],
+            ["bash", "-c", f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}', "bash", *words],
             pass_fds=(ours[0], theirs[1]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

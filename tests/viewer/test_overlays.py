@@ -55,6 +55,7 @@ def test_a_network_that_looks_everywhere_has_no_attention(predicted):
 
 def test_what_is_not_there(predicted, tmp_path):
     run, _ = predicted
+    (tmp_path / "other.tif").touch()
     with pytest.raises(FileNotFoundError, match="none of that name"):
         find_look(run, tmp_path / "other.tif", (3000, 2000))
     with pytest.raises(FileNotFoundError, match="no folder 'state'"):

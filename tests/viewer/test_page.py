@@ -1,8 +1,8 @@
 """The page in a browser: it loads from this machine only, shows tiles, attention and boxes, and obeys."""
 
 import pytest
-from browser import Browser, find_browser
 
+from tests.viewer.browser import Browser, find_browser
 from zoomkern.viewer.overlays import read_look
 
 LOADED = "window.page && page.osd.world.getItemCount() === 1 && page.osd.world.getItemAt(0).getFullyLoaded()"
