@@ -26,7 +26,7 @@ from zoomkern.training.folder.states import States
 from zoomkern.training.order import mixed
 
 #: Bytes of decoded tiles that are kept, of all images together.
-_CACHE = 1 << 28
+_CACHE = 1 << 27
 #: Changes whenever results would: whoever has older ones gets new ones.
 _FORMAT = 1
 
