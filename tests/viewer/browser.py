@@ -128,7 +128,7 @@ class Browser:
         """Errors of the page: exceptions, and what the console says (a broken security policy among it)."""
         found = [e["params"] for e in self.events if e.get("method") == "Runtime.exceptionThrown"]
         logs = [e["params"]["entry"] for e in self.events if e.get("method") == "Log.entryAdded"]
-        return found + [f"{log['level']}: {log['text']} {log.get('url', '')}" for log in logs]
+        return found + [f"{log['text']} {log.get('url', '')}" for log in logs if log["level"] == "error"]
 
     def requests(self):
         """The addresses that were asked for."""
