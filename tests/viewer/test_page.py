@@ -56,7 +56,7 @@ def test_the_page(page, tmp_path):
     assert "0.8 %" in page.run("byId('chosen').textContent")
     assert "0.5" in page.run("byId('chosen').textContent")
     assert page.run("document.querySelector('#patches button').ariaPressed") == "true"
-    assert page.run("page.transform().scale") > 0.5  # it zoomed
+    page.wait("page.transform().scale > 0.5")  # it zooms
 
     page.press("n")
     page.wait("page.chosen === 1")

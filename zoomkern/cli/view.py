@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"zoomkern view: {error}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _stop)
     with server:
-        print(f"{args.image}: {server.url}\nCtrl-C ends it.", flush=True)
         try:
+            signal.signal(signal.SIGTERM, _stop)
+            print(f"{args.image}: {server.url}\nCtrl-C ends it.", flush=True)
             if not args.no_browser:
                 webbrowser.open(server.url)
             server.serve_forever()
