@@ -28,9 +28,11 @@ class OmeZarr(Writer):
     is_folder = True
 
     def start(self, mark: int | None) -> None:
-        """As :meth:`Writer.start`; a chunk is a file of its own, so nothing has to be undone."""
+        """As :meth:`Writer.start`; a chunk is a file of its own, and what a killed run was writing is removed."""
         zarr = library("zarr", "slides")
         self.path.mkdir(exist_ok=True)
+        for unfinished in self.path.rglob("*.partial"):
+            unfinished.unlink()
         if mark is None:
             for level, size in enumerate(self.header.level_dimensions):
                 (self.path / str(level)).mkdir(exist_ok=True)
