@@ -57,7 +57,7 @@ def test_a_level_is_read_from_every_pyramid(level):
             r"^images must hold at least one image; got none. For an empty batch pass a \[0, C, H, W\]",
         ),
         (np.zeros((1, 3, 4, 5)), None, TypeError, "^images must be a .* got ndarray. Turn an array .*from_numpy"),
-        ("slide.svs", None, TypeError, "^images must be a .* got str. Read a file with PinnedImage.from_file"),
+        ("slide.svs", None, TypeError, "^images must be a .* got str. Open a file with Pyramid.open"),
         (iter([IMAGE]), None, TypeError, "^images must be a .* got list_iterator. Convert"),
         (ImageBank([IMAGE]), None, TypeError, r"^images must be a .* got ImageBank. Of an ImageBank pass bank\[ids\]"),
         (None, None, TypeError, "^images must be a .* got NoneType"),
@@ -67,7 +67,7 @@ def test_a_level_is_read_from_every_pyramid(level):
             TypeError,
             r"^images\[1\] must be a \[C, H, W\] tensor.* got ndarray. Turn",
         ),
-        ([IMAGE, "a.png"], None, TypeError, r"^images\[1\] must be a .* got str. Read a file"),
+        ([IMAGE, "a.png"], None, TypeError, r"^images\[1\] must be a .* got str. Open a file"),
         (
             [IMAGE, IMAGE, IMAGE[0]],
             None,
