@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import zoomkern
 from zoomkern.images import PinnedImage, host_module
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 29, 3), dtype=np.uint8)
@@ -212,3 +213,14 @@ def test_other_things_than_maps_and_paths_are_refused(npy, tmp_path):
         PinnedImage.from_memmap(array, shape=(3, 3, 3))
     with pytest.raises(ValueError, match="left to the header"):
         PinnedImage.from_memmap(npy, dtype="u1")
+
+
+def test_a_file_that_was_truncated_under_its_map_is_an_error(tmp_path):
+    path = tmp_path / "image.npy"
+    np.save(path, np.zeros((400, 500, 3), np.uint8))
+    image = PinnedImage.from_memmap(path)
+    offsets = torch.tensor([[[390, 0]]])
+    zoomkern.gather_patches([image], offsets, 8)
+    os.truncate(path, 4096)
+    with pytest.raises(ValueError, match="600128 bytes were mapped, the file now has 4096"):
+        zoomkern.gather_patches([image], offsets, 8)

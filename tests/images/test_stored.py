@@ -148,7 +148,7 @@ def test_an_image_that_needs_a_gradient_is_refused_beside_a_stored_one(reader, p
 
 @pytest.mark.parametrize("factor", [2, 3, 5])
 def test_a_reduced_level_is_made_of_means(pixels, reader, factor, monkeypatch):
-    monkeypatch.setattr("zoomkern.images.stored._BAND_PIXELS", 500)
+    monkeypatch.setattr("zoomkern.images.stored._BLOCK_PIXELS", 500)
     level = ReducedLevel(FileLevel(reader, 0), factor)
     height, width = level.shape[1:]
     assert (height, width) == (-(-151 // factor), -(-203 // factor))
@@ -220,7 +220,7 @@ def test_tiles_are_decoded_once_for_all_patches(reader, monkeypatch):
 
 
 def test_levels_travel_without_tiles_and_handles(reader, pixels):
-    pyramid = Pyramid.open(reader, where=["compressed", "disk"])
+    pyramid = Pyramid.open(reader, where=["compressed", "disk"], cache=1 << 20)
     pyramid.levels[0].read(0, 0, 9, 9)
     copy = pickle.loads(pickle.dumps(pyramid))
     assert len(copy.levels[0].cache) == 0
@@ -284,3 +284,24 @@ def test_a_caller_that_stops_early_leaves_no_work_behind(reader):
         break
     with pytest.raises(ValueError, match="images must be one for each of the 2 rows"):
         next(zoomkern.patch_batches([Pyramid.open(reader, where="disk")], torch.zeros(2, 5, 2).long(), 30, 2))
+
+
+def test_a_reduced_level_decodes_every_tile_once(reader, monkeypatch):
+    decoded: list[int] = []
+    original = ArrayReader._decode_tile
+    monkeypatch.setattr(ArrayReader, "_decode_tile", lambda *given: decoded.append(1) or original(*given))
+    monkeypatch.setattr("zoomkern.images.stored._BLOCK_PIXELS", 4000)
+    ReducedLevel(TiledLevel(reader, 0, TileCache(1 << 14)), 4).whole()
+    assert len(decoded) == 5 * 5  # 151 x 203 pixels in tiles of 32 x 48
+
+
+def test_images_share_a_cache_unless_they_are_given_one(reader):
+    one, other = Pyramid.open(reader, where="disk"), Pyramid.open(reader, where="disk")
+    assert one.levels[0].cache is other.levels[0].cache
+    assert pickle.loads(pickle.dumps(one)).levels[0].cache is one.levels[0].cache
+    assert Pyramid.open(reader, where="disk", cache=5).levels[0].cache.max_bytes == 5
+
+
+def test_an_unknown_scale_names_the_file(reader):
+    with pytest.raises(ValueError, match=r"mpp=0.5 needs the mpp of '.*image.npy'"):
+        Pyramid.open(reader).level_for(mpp=0.5)

@@ -23,12 +23,14 @@ from zoomkern.images.places import (
 from zoomkern.images.pyramid import Pyramid
 from zoomkern.images.readers import open_image
 from zoomkern.images.resolve import resolve_images
+from zoomkern.images.tiles import TileCache
 
 __all__ = [
     "ImageBank",
     "PinnedImage",
     "Places",
     "Pyramid",
+    "TileCache",
     "cell_share",
     "cells_with",
     "data_mask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -88,12 +89,12 @@ class Levels(ABC):
             TypeError: It is no int.
             IndexError: There is no such level.
         """
-        if isinstance(level, bool) or not isinstance(level, int):
+        if isinstance(level, bool) or not isinstance(level, numbers.Integral):
             raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
         if not 0 <= level < self.level_count:
             sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(self.level_dimensions))
             raise IndexError(f"level must be from 0 to {self.level_count - 1}; got {level}. There are {sizes}.")
-        return level
+        return int(level)
 
     def _level_mpps(self, wanted: str) -> list[float]:
         if self.mpp is None:

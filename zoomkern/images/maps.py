@@ -121,6 +121,19 @@ def _check_length(there: int, needed: int, shape: tuple[int, ...], dtype: np.dty
         )
 
 
+def check_whole(mapping: mmap.mmap) -> None:
+    """A mapped file must not have become shorter: what is missing would end the process when it is read.
+
+    Raises:
+        ValueError: It has.
+    """
+    there = _file_size(mapping)
+    if there < len(mapping):
+        raise ValueError(
+            f"images must keep their files: {len(mapping)} bytes were mapped, the file now has {there}. Map it again."
+        )
+
+
 def _file_size(mapping: mmap.mmap) -> int:
     """The present size of the file behind a map; for a map of no file, what its own length allows."""
     try:

@@ -17,7 +17,7 @@ from torch import Tensor
 from zoomkern import checks
 from zoomkern.images.arrays import as_planes, copy_rows, torch_dtype
 from zoomkern.images.decode import decode_into, open_picture, pixel_format
-from zoomkern.images.maps import npy_header, view_of_file, view_of_memmap
+from zoomkern.images.maps import check_whole, npy_header, view_of_file, view_of_memmap
 from zoomkern.images.memory import Memory, allocate_image, is_interleaved
 from zoomkern.images.registration import Registration, device_index, register_image
 from zoomkern.typing import dtype_code
@@ -222,6 +222,16 @@ class PinnedImage:
         """The pixels as a ``[C, H, W]`` CPU tensor over the image's own memory, which it keeps alive."""
         return self._tensor
 
+    def check_file(self) -> None:
+        """A mapped file must still be as long as it was; what is cut off between this and the reading is not told.
+
+        Raises:
+            ValueError: It is shorter.
+        """
+        mapping = self._memory.owner() if self._memory.mapped and self._memory.owner is not None else None
+        if isinstance(mapping, mmap.mmap):
+            check_whole(mapping)
+
     def cuda_view(self, device: torch.device | str | int | None = None) -> Tensor:
         """The pixels as a ``[C, H, W]`` CUDA tensor over the same bytes, which kernels read through the bus.
 
@@ -337,6 +347,7 @@ def pixels_on(image: Any, device: torch.device | None) -> Any:
     """The pixels of a PinnedImage as a CUDA device sees them, or as the host does; anything else as it is."""
     if not isinstance(image, PinnedImage):
         return image
+    image.check_file()
     return image.cuda_view(device) if device is not None and device.type == "cuda" else image.tensor
 
 

@@ -18,7 +18,7 @@ from zoomkern.images.progress import counted
 from zoomkern.images.readers import Reader
 from zoomkern.images.readers.opening import open_image
 from zoomkern.images.stored import FileLevel, ReducedLevel, StoredLevel, TiledLevel
-from zoomkern.images.tiles import TileCache
+from zoomkern.images.tiles import SHARED, TileCache
 from zoomkern.typing import dtype_code
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Pyramid(Levels):
             _check_follows(tensors[i - 1], tensors[i], i)
         self.levels = tuple(levels)
         self.mpp = mpp
+        self._name = "the pyramid"
 
     @classmethod
     def build(
@@ -129,8 +130,9 @@ class Pyramid(Levels):
         *,
         where: str | Sequence[str] = "auto",
         memory: int = 1 << 26,
-        cache: TileCache | int = 1 << 28,
+        cache: TileCache | int | None = None,
         mpp: float | None = None,
+        mpp_table: str | os.PathLike[str] | None = None,
     ) -> Pyramid:
         """The levels of a file, those that fit in memory; :func:`zoomkern.sample_patches` reads them all alike.
 
@@ -141,8 +143,10 @@ class Pyramid(Levels):
                 each. ``auto`` makes the coarsest levels resident as far as ``memory`` goes and leaves the others on
                 disk.
             memory: bytes of pixels that ``auto`` may make resident.
-            cache: bytes of decoded tiles to keep, or a cache that several images share.
+            cache: keeps decoded tiles; bytes for a cache of this image's own. None is that of the process, 256 MiB
+                which all images share.
             mpp: microns per pixel of level 0, where the file does not tell.
+            mpp_table: a CSV file that does, as for :func:`zoomkern.open_image`.
 
         Memory:
             What is resident, the cache, and 12 MiB or three patches while patches are read.
@@ -152,12 +156,16 @@ class Pyramid(Levels):
             ReadError: the file is damaged, or no image.
             ValueError: ``where`` is unknown, or a level without tiles of its own is to be ``compressed``.
         """
-        reader = source if isinstance(source, Reader) else open_image(source, mpp=mpp)
-        if not isinstance(cache, TileCache):
+        reader = source if isinstance(source, Reader) else open_image(source, mpp=mpp, mpp_table=mpp_table)
+        if cache is None:
+            cache = SHARED
+        elif not isinstance(cache, TileCache):
             cache = TileCache(checks.integer("cache", cache, 0, checks.MOST_BYTES))
         places = _places(reader, where, checks.integer("memory", memory, 0, checks.MOST_BYTES))
         levels = [_opened(reader, level, place, cache) for level, place in enumerate(places)]
-        return cls(levels, mpp=reader.mpp if mpp is None else mpp)
+        pyramid = cls(levels, mpp=reader.mpp if mpp is None else mpp)
+        pyramid._name = reader.name
+        return pyramid
 
     def at_scale(self, scale: float) -> Tensor | PinnedImage | StoredLevel:
         """The image at a scale: a level of it, or one that is made from a finer level as it is read.
@@ -196,8 +204,8 @@ class Pyramid(Levels):
 
     @property
     def name(self) -> str:
-        """What an error calls the image."""
-        return "the pyramid"
+        """What an error calls the image: its file, quoted, where it has one."""
+        return self._name
 
     @property
     def shape(self) -> torch.Size:

@@ -133,15 +133,20 @@ class ReducedLevel(StoredLevel):
         self.dtype = finer.dtype
 
     def read(self, y: int, x: int, height: int, width: int) -> Pixels:
-        """As :meth:`StoredLevel.read`; reads ``factor * factor`` as many pixels, in bands."""
+        """As :meth:`StoredLevel.read`; reads ``factor * factor`` as many pixels, in blocks of whole tiles."""
         result = np.empty((height, width, self.shape[0]), numpy_type(self.dtype))
-        rows = max(1, _BAND_PIXELS // (width * self.factor**2))
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            result[top:bottom] = self._band(y + top, x, bottom - top, width)
+        tall, wide = getattr(self.finer, "tile_size", (1, 1))
+        pixels = _BLOCK_PIXELS // self.factor**2
+        rows = _whole(tall, self.factor, pixels // width)
+        columns = _whole(wide, self.factor, pixels // rows)
+        for top in _starts(y, height, rows):
+            bottom = min((top // rows + 1) * rows, y + height)
+            for left in _starts(x, width, columns):
+                right = min((left // columns + 1) * columns, x + width)
+                result[top - y : bottom - y, left - x : right - x] = self._block(top, left, bottom - top, right - left)
         return result
 
-    def _band(self, y: int, x: int, height: int, width: int) -> Pixels:
+    def _block(self, y: int, x: int, height: int, width: int) -> Pixels:
         k = self.factor
         bottom, right = min((y + height) * k, self.finer.shape[1]), min((x + width) * k, self.finer.shape[2])
         pixels = window_of(self.finer, y * k, x * k, bottom - y * k, right - x * k)
@@ -160,5 +165,16 @@ def window_of(image: Tensor | StoredLevel, y: int, x: int, height: int, width: i
     return image[:, y : y + height, x : x + width].permute(1, 2, 0).numpy()
 
 
-#: Pixels of the finer level that are held at a time, about.
-_BAND_PIXELS = 1 << 22
+def _whole(side: int, factor: int, most: int) -> int:
+    """Pixels of a reduced level, of whole tiles of ``side`` of the finer one: at least one, else ``most`` about."""
+    tile = max(-(-side // factor), 1)
+    return max(most // tile, 1) * tile
+
+
+def _starts(first: int, count: int, block: int) -> list[int]:
+    """Where the blocks of a window begin: at its first pixel, and then at multiples of ``block``."""
+    return [first, *range((first // block + 1) * block, first + count, block)]
+
+
+#: Pixels of the finer level that are held at a time, about; a tile at least.
+_BLOCK_PIXELS = 1 << 22

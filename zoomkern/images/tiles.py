@@ -81,11 +81,19 @@ class TileCache:
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def __reduce__(self) -> tuple[type[TileCache], tuple[int]]:
-        return TileCache, (self.max_bytes,)
+    def __reduce__(self) -> tuple[Any, tuple[int, ...]]:
+        return (_shared, ()) if self is SHARED else (TileCache, (self.max_bytes,))
 
 
 _CACHES: weakref.WeakSet[TileCache] = weakref.WeakSet()
+
+
+#: What images share that are given no cache of their own.
+SHARED = TileCache(1 << 28)
+
+
+def _shared() -> TileCache:
+    return SHARED
 
 
 def _empty() -> None:
