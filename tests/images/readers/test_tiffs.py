@@ -144,6 +144,32 @@ def test_pages_of_other_kinds_are_no_levels(path, image):
     assert zoomkern.open_image(path).level_dimensions == ((203, 150), (102, 75))
 
 
+@pytest.mark.parametrize(
+    ("sides", "levels"),
+    [
+        ((512, 400), (512,)),  # two scenes
+        ((512, 511, 256), (512, 256)),
+        ((500, 167), (500,)),  # a third, which no writer of pyramids makes
+        ((515, 128, 64, 33), (515, 128, 64, 33)),
+    ],
+)
+def test_pages_that_do_not_call_themselves_reduced_are_levels_by_powers_of_two(path, sides, levels):
+    with tifffile.TiffWriter(path) as file:
+        for side in sides:
+            file.write(np.zeros((side, side, 3), np.uint8), photometric="rgb", subfiletype=0, **TILES)
+    assert zoomkern.open_image(path).level_dimensions == tuple((side, side) for side in levels)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "mpp"),
+    [((300 / 2.54, 300 / 2.54), None), ((40_000, 40_000), 0.25), ((40_000, 39_000), 0.2532), ((40_000, 20_000), None)],
+)
+def test_a_resolution_per_centimetre_is_that_of_instruments(path, resolution, mpp):
+    options = {"photometric": "rgb", "resolutionunit": "CENTIMETER", "resolution": resolution}
+    tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), **options)
+    assert zoomkern.open_image(path).mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-3))
+
+
 def test_levels_may_be_missing_between(path, image):
     with tifffile.TiffWriter(path) as file:
         for step in (1, 3, 16):

@@ -12,6 +12,9 @@ from zoomkern import checks
 #: Microns per pixel between which a microscope's image can be; 72 and 96 dots per inch are beyond.
 LEAST_MPP, MOST_MPP = 1e-4, 200.0
 
+#: By which part the sides of a pixel may differ: beyond, no single mpp describes the image.
+MOST_UNEQUAL = 0.05
+
 #: Microns of a unit of length, as OME and NGFF spell it.
 MICRONS = {
     "angstrom": 1e-4, "Å": 1e-4, "picometer": 1e-6, "pm": 1e-6, "nanometer": 1e-3, "nm": 1e-3, "micrometer": 1.0,
@@ -21,12 +24,14 @@ MICRONS = {
 
 
 def mean_mpp(x: object, y: object) -> float | None:
-    """The mean of both sides' microns per pixel; None where one is missing, zero, or beyond what can be."""
+    """The mean of both sides' microns per pixel; None where one is missing or beyond what can be, or they differ."""
     try:
         sides = [float(side) for side in (x, y)]  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
     if not all(math.isfinite(side) and LEAST_MPP <= side <= MOST_MPP for side in sides):
+        return None
+    if abs(sides[0] - sides[1]) > MOST_UNEQUAL * max(sides):
         return None
     return sides[0] if sides[0] == sides[1] else sum(sides) / 2
 

@@ -22,6 +22,8 @@ from zoomkern.images.readers.tiles import Window, assemble
 _TEXT_TAGS = {"ImageDescription": 270, "Make": 271, "Model": 272, "Software": 305, "DateTime": 306, "Artist": 315}
 _MOST_TEXT = 1 << 16
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 282, 283, 296, 3
+#: A resolution per centimetre below so many microns per pixel is that of an instrument; 300 dots per inch are 84.
+_MOST_INSTRUMENT_MPP = 10.0
 _APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+)")
 
 
@@ -152,7 +154,7 @@ def _check_planes(planes: tuple[Plane, ...]) -> None:
 
 
 def _mpp_of(page: Any) -> float | None:
-    """From Aperio's description, or a resolution per centimetre, which only instruments write."""
+    """From Aperio's description, or a resolution per centimetre that is finer than that of photographs."""
     said = _APERIO_MPP.search(page.description)
     if said:
         return mean_mpp(said[1], said[1])
@@ -161,4 +163,5 @@ def _mpp_of(page: Any) -> float | None:
     sides = [page.tags.valueof(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
     if not all(isinstance(side, tuple) and len(side) == 2 and all(side) for side in sides):
         return None
-    return mean_mpp(*(10_000 * below / above for above, below in sides))
+    mpp = mean_mpp(*(10_000 * below / above for above, below in sides))
+    return mpp if mpp is not None and mpp < _MOST_INSTRUMENT_MPP else None

@@ -112,9 +112,18 @@ def _is_level(page: Any, base: Any, above: Any) -> bool:
     smaller = smaller and (page.imagewidth, page.imagelength) != (above.imagewidth, above.imagelength)
     if not same or not smaller or page.subfiletype & _MASK or (base.is_tiled and not page.is_tiled):
         return False
+    if not page.subfiletype & _REDUCED and not (page.is_tiled and _is_halved(page, above)):
+        return False
     downsample = math.sqrt(base.imagewidth / page.imagewidth * base.imagelength / page.imagelength)
     shape = abs(base.imagewidth / downsample - page.imagewidth), abs(base.imagelength / downsample - page.imagelength)
-    return max(shape) <= _ROUNDING and bool(page.subfiletype & _REDUCED or page.is_tiled)
+    return max(shape) <= _ROUNDING
+
+
+def _is_halved(page: Any, above: Any) -> bool:
+    """Whether a page that does not call itself reduced is the one above by 2, 4, 8, ...: else it is another picture."""
+    factor = 2.0 ** max(round(math.log2(above.imagewidth / page.imagewidth)), 1)
+    sides = (above.imagewidth / factor - page.imagewidth, above.imagelength / factor - page.imagelength)
+    return max(map(abs, sides)) <= _ROUNDING
 
 
 def plane_of(page: Any) -> Plane:
