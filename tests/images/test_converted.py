@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import pickle
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from zoomkern.images import Pyramid
-from zoomkern.images.readers import Header, Reader, ReadError
+from zoomkern.images.readers import Header, Reader, ReadError, open_image
 from zoomkern.images.readers.converted import HEAD_BYTES, MAGIC, ConvertedReader
 from zoomkern.images.readers.reader import numpy_type
 from zoomkern.images.writers import conversion, convert
@@ -110,18 +111,61 @@ def test_tiles_are_the_pixels_filled_up_with_background(make, tmp_path):
             assert np.array_equal(tile, whole[64 * row :, 64 * column :][:64, :64])
 
 
-def test_what_the_source_says_is_kept(make, tmp_path):
-    said = {
-        "mpp": 0.25,
-        "background": 3.0,
-        "nodata": -9999.0,
-        "transform": (1.0, 0.0, 2.5, 0.0, -1.0, 1e7),
-        "crs": "EPSG:32633",
-        "properties": {"openslide.vendor": "größe"},
-    }
-    source = make(dtype=np.float32, **said)
-    header = ConvertedReader(convert(source, tmp_path / "copy")).header
-    assert {name: getattr(header, name) for name in said} == said
+SAID = {
+    "mpp": 0.25,
+    "background": 3.0,
+    "nodata": -9999.0,
+    "transform": (1.0, 0.0, 2.5, 0.0, -1.0, 1e7),
+    "crs": "EPSG:32633",
+    "properties": {"openslide.vendor": "größe"},
+}
+NOTHING = {"mpp": None, "background": 0.0, "nodata": None, "transform": None, "crs": None, "properties": {}}
+NO_NUMBERS = {"mpp": 1000.0, "background": float("nan"), "nodata": float("-inf")}
+
+
+@pytest.mark.parametrize("format", ["pyramid", "ome-zarr"])
+@pytest.mark.parametrize("said", [SAID, NOTHING, NO_NUMBERS], ids=["all", "nothing", "no numbers"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_what_the_source_says_is_kept(make, tmp_path, format, said, dtype):
+    if format == "ome-zarr":
+        pytest.importorskip("zarr", reason="zarr is not installed")
+    if dtype == np.uint8 and said is NO_NUMBERS:
+        said = said | {"background": 9.0}
+    source = make((300, 300, 3), dtype=dtype, **said)
+    header = open_image(convert(source, tmp_path / "copy", format)).header
+    wanted = source.header._replace(tile_sizes=((256, 256),))
+    assert repr(header._replace(properties=dict(header.properties))) == repr(wanted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        3,
+        [],
+        {"background": 256},
+        {"background": "NaN"},
+        {"background": 0.5},
+        {"background": [0]},
+        {"background": 10**400},
+        {"mpp": -1},
+        {"mpp": "Infinity"},
+        {"mpp": True},
+        {"nodata": "none"},
+        {"transform": [1, 0, 0, 0, 1]},
+        {"transform": [1, 0, 0, 0, 1, "NaN"]},
+        {"transform": "abcdef"},
+        {"crs": 32633},
+        {"properties": ["a"]},
+        {"properties": {"a": 1}},
+    ],
+    ids=lambda wrong: str(wrong)[:40],
+)
+def test_what_is_wrong_beside_the_multiscales_is_an_error(make, tmp_path, wrong):
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    attributes = convert(make((64, 64, 3)), tmp_path / "copy", "ome-zarr") / ".zattrs"
+    attributes.write_text(json.dumps(json.loads(attributes.read_text()) | {"zoomkern": wrong}))
+    with pytest.raises(ReadError, match="'.*copy'"):
+        open_image(tmp_path / "copy")
 
 
 def test_an_mpp_that_was_given_is_written(make, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from zoomkern.images.readers.arrays import axes_of, in_order
 from zoomkern.images.readers.chunks import Chunks, chunks_of
 from zoomkern.images.readers.libraries import library
-from zoomkern.images.readers.ngff import axes_of_multiscale, mpp_of_multiscale, multiscale_of
+from zoomkern.images.readers.ngff import axes_of_multiscale, mpp_of_multiscale, multiscale_of, with_own
 from zoomkern.images.readers.pixels import as_pixels, background, pixel_dtype
 from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader
 from zoomkern.images.readers.tiles import Window, assemble
@@ -34,6 +35,7 @@ class _Level(NamedTuple):
 class _Zarr(NamedTuple):
     levels: tuple[_Level, ...]
     mpp: float | None
+    attributes: Mapping[str, Any]  # of the group
 
 
 class ZarrReader(Reader):
@@ -48,7 +50,7 @@ class ZarrReader(Reader):
         zarr = library("zarr", "slides")
         node = zarr.open(str(self.path), mode="r")
         if isinstance(node, zarr.Array):
-            return _Zarr((_level(node, _plain_axes(node), self.path),), None)
+            return _Zarr((_level(node, _plain_axes(node), self.path),), None, {})
         group = node if multiscale_of(node.attrs) or "0" not in node else node["0"]  # bioformats2raw puts series below
         multiscale = multiscale_of(group.attrs)
         if multiscale is None:
@@ -60,7 +62,7 @@ class ZarrReader(Reader):
             if not isinstance(array, zarr.Array):
                 raise ValueError(f"its level {dataset['path']!r} is no array")
             levels.append(_level(array, axes, self.path / array.path))
-        return _Zarr(tuple(levels), mpp_of_multiscale(multiscale))
+        return _Zarr(tuple(levels), mpp_of_multiscale(multiscale), group.attrs)
 
     def _read_header(self, handle: _Zarr) -> Header:
         finest = handle.levels[0]
@@ -68,7 +70,7 @@ class ZarrReader(Reader):
         for level in handle.levels:
             if (_extent(level, "c"), level.array.dtype) != (channels, finest.array.dtype):
                 raise ValueError("its levels differ in channels or type")
-        return Header(
+        header = Header(
             tuple((_extent(level, "x"), _extent(level, "y")) for level in handle.levels),
             channels,
             dtype,
@@ -76,6 +78,7 @@ class ZarrReader(Reader):
             mpp=handle.mpp,
             background=background(channels, dtype),
         )
+        return with_own(header, handle.attributes)
 
     def _tile_bytes(self, handle: _Zarr, level: int, row: int, column: int) -> bytes | None:
         return _chunks(handle, level).read(row, column)
