@@ -1,9 +1,12 @@
 """Which reader a file gets, what is no image, and where the size of a pixel comes from."""
 
+import errno
 import os
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -84,6 +87,122 @@ def test_a_file_that_was_replaced_is_not_taken_for_the_old_one(array):
     np.save(array, np.zeros((400, 50, 3), np.uint8))
     with pytest.raises(ReadError, match="was replaced"):
         pickle.loads(sent).read_window(0, 0, 0, 4, 4)
+
+
+def test_a_file_of_the_same_size_that_was_replaced_is_told(array, tmp_path):
+    reader = zoomkern.open_image(array)
+    status = array.stat()
+    assert reader.identity == (str(array), status.st_size, status.st_mtime_ns, status.st_ino)
+    np.save(tmp_path / "other.npy", np.ones((40, 50, 3), np.uint8))
+    os.utime(tmp_path / "other.npy", ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(tmp_path / "other.npy", array)
+    assert array.stat().st_size == status.st_size
+    with pytest.raises(ReadError, match="was replaced"):
+        reader.read_window(0, 0, 0, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("form", "metadata"), [("zarr 2", ".zarray"), ("zarr 3", "zarr.json"), ("ome-zarr 0.4", ".zattrs")]
+)
+def test_a_folder_is_told_by_its_metadata(written, form, metadata):
+    path = written(form)
+    reader = zoomkern.open_image(path)
+    (path / "note.txt").touch()
+    reader.read_window(0, 0, 0, 4, 4)
+    reader.close()
+    os.utime(path / metadata, ns=(0, 0))
+    with pytest.raises(ReadError, match="was replaced"):
+        reader.read_window(0, 0, 0, 4, 4)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /proc")
+@pytest.mark.parametrize("form", ["npy", "tiff, pages", "ome-zarr 0.4", "png"])
+def test_a_reader_that_is_not_read_holds_no_file(written, image, form):
+    path = written(form)
+    zoomkern.open_image(path).read_window(0, 0, 0, 4, 4)  # what the libraries keep for themselves
+    before = len(os.listdir("/proc/self/fd"))
+    with zoomkern.open_image(path) as reader:
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert np.array_equal(reader.read_window(0, 0, 0, 4, 4), image[:4, :4])
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert np.array_equal(reader.read_window(0, 0, 0, 4, 4), image[:4, :4])
+    reader.close()
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_too_many_open_files_is_no_damage(array, monkeypatch):
+    reader = zoomkern.open_image(array)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(array))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        reader.read_window(0, 0, 0, 4, 4)
+    assert not isinstance(caught.value, ReadError)
+
+
+@pytest.mark.parametrize("location", [(3, 4), [3, 4], np.array([3, 4]), (np.int64(3), np.uint8(4))])
+def test_a_location_is_any_two_integers(array, location):
+    region = zoomkern.open_image(array).read_region(location=location, level=np.int64(0), size=(5, 6))
+    assert region.shape == (6, 5, 3)
+
+
+@pytest.mark.parametrize("location", [(3.0, 4), "34", ("3", "4"), (3,), (1, 2, 3), 3, None, (True, 1), {1: 2, 3: 4}])
+def test_other_locations_are_refused(array, location):
+    with pytest.raises(TypeError, match="location must be"):
+        zoomkern.open_image(array).read_region(location=location, level=0, size=(5, 6))
+
+
+def test_opening_a_png_decodes_nothing(written, monkeypatch):
+    image_file = pytest.importorskip("PIL.ImageFile")
+    path = written("png")
+
+    def refuse(self):
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(image_file.ImageFile, "load", refuse)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", refuse)
+    assert zoomkern.open_image(path).dimensions == (203, 150)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_png_is_turned_as_its_exif_says_wherever_that_is(tmp_path, image, late):
+    pil = pytest.importorskip("PIL.Image")
+    path, exif = tmp_path / "turned.png", pil.Exif()
+    exif[274] = 6
+    pil.fromarray(image).save(path, exif=exif)
+    if late:  # behind the pixels, where exiftool writes it
+        data = path.read_bytes()
+        at = data.index(b"eXIf") - 4
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        path.write_bytes(data[:at] + data[end:-12] + data[at:end] + data[-12:])
+    reader = zoomkern.open_image(path)
+    assert reader.dimensions == (150, 203)
+    assert np.array_equal(reader.read_window(0, 0, 0, 203, 150), np.rot90(image, -1))
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(("side", "refused"), [(30_000, False), (40_000, True)])
+def test_a_png_that_is_a_bomb_costs_nothing_to_open(written, tmp_path, side, refused):
+    zoomkern.open_image(written("png"))  # imports what it needs
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    squeeze = zlib.compressobj(1)
+    rows = b"".join(squeeze.compress(bytes(side + 1)) for _ in range(2000)) + squeeze.flush()
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    start = time.process_time()
+    if refused:
+        with pytest.raises(ReadError, match="max_pixels must be at least"):
+            zoomkern.open_image(tmp_path / "bomb.png")
+    else:
+        assert zoomkern.open_image(tmp_path / "bomb.png").dimensions == (side, side)
+    assert time.process_time() - start < 0.1
 
 
 def test_a_missing_mpp_names_the_file_and_both_cures(array):

@@ -139,7 +139,8 @@ class ConvertedReader(Reader):
 
     def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
         """Whether a window inside the level is all background, which the file leaves out."""
-        copy = self._handle()
+        with self._reading():
+            copy = self._handle()
         side = copy.layout.tile
         rows, columns = slice(y // side, -(-(y + height) // side)), slice(x // side, -(-(x + width) // side))
         return not copy.tables[level][rows, columns].any()

@@ -29,7 +29,7 @@ _PLAIN_TIFF = ("generic-tiff", None)
 def open_image(
     path: str | os.PathLike[str], *, mpp: float | None = None, mpp_table: str | os.PathLike[str] | None = None
 ) -> Reader:
-    """A reader of an image file of any kind: slides, TIFF, OME-TIFF, GeoTIFF, Zarr, OME-Zarr, NumPy, PNG, JPEG, ...
+    """A reader of an image file: slides, TIFF, OME-TIFF, GeoTIFF, Zarr, OME-Zarr, NumPy, PNG, JPEG, BMP and WebP.
 
     The kind is told by the file's content, whatever its suffix. No pixel is decoded before one is read.
 
@@ -65,7 +65,7 @@ def open_image(
     kind = "a folder without one" if file.is_dir() else "of no known kind"
     raise ReadError(
         f"path must name an image; got {str(file)!r}, {kind}. "
-        "Known are slides, TIFF, Zarr, .npy, and the pictures that Pillow reads; convert it to one of them."
+        "Known are slides, TIFF, Zarr, .npy, PNG, JPEG, BMP and WebP; convert it to one of them."
     )
 
 

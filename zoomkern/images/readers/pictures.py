@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from zoomkern.images.readers.reader import Header, Reader
 
 #: Tag of an EXIF block that says how the picture is turned; from 5 on, height and width change places.
 _ORIENTATION, _FIRST_TURNED = 274, 5
+
+#: Chunks of a PNG that are looked at for its EXIF block, and the bytes that such a block may have.
+_MOST_CHUNKS, _MOST_EXIF = 1 << 18, 1 << 20
 
 
 class PictureReader(Reader):
@@ -42,9 +46,12 @@ class PictureReader(Reader):
     def _read_header(self, handle: _Picture) -> Header:
         with open_picture(self.path, self.max_pixels, decode=False) as picture:
             size = (picture.width, picture.height)
-            if picture.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED:
+            if _orientation(picture, self.path) >= _FIRST_TURNED:
                 size = size[::-1]
-            _, channels, dtype = pixel_format(picture, self.path)
+            if picture.mode == "I":  # whose range pixel_format looks up in the pixels
+                channels, dtype = 1, torch.uint16
+            else:
+                _, channels, dtype = pixel_format(picture, self.path)
         return Header((size,), channels, dtype, (None,), background=background(channels, dtype))
 
     def _read_window(
@@ -65,6 +72,32 @@ class PictureReader(Reader):
                 raise ValueError(f"it has changed: {there} is not what its header was")
             decode_into(picture, mode, pixels.permute(2, 0, 1))
         return pixels.numpy()
+
+
+def _orientation(picture: Any, path: Path) -> int:
+    """How a picture is turned; a PNG is not decoded for it, as its own ``getexif`` would."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        late = _png_exif(path)
+        if late is not None:
+            picture.info["exif"] = late
+    found: int = library("PIL.Image", "slides").Image.getexif(picture).get(_ORIENTATION, 1)
+    return found
+
+
+def _png_exif(path: Path) -> bytes | None:
+    """The EXIF block of a PNG, which may follow the pixels; None where there is none."""
+    with path.open("rb") as stream:
+        place = 8
+        for _ in range(_MOST_CHUNKS):
+            stream.seek(place)
+            head = stream.read(8)
+            if len(head) < 8:
+                break
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"eXIf" and length <= _MOST_EXIF:
+                return b"Exif\0\0" + stream.read(length)
+            place += 12 + length
+    return None
 
 
 class _Picture:

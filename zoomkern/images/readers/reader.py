@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import numbers
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +21,14 @@ from zoomkern.images.levels import Levels
 
 #: Bytes of one decoded tile or strip beyond which a file is refused: its header lies, or it cannot be read in patches.
 MAX_TILE_BYTES = 1 << 28
+
+#: What the machine lacks, whatever the file holds.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+#: Of a folder that is an image, the file that tells one from another; the first that is there.
+_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+
+_Self = TypeVar("_Self", bound="Reader")
 
 
 class ReadError(OSError):
@@ -56,7 +67,8 @@ class Reader(Levels):
     """An image file, read in windows.
 
     The file is opened when it is first read, once in every process: a reader may be pickled, and used by the threads of
-    a process and by its forked, spawned or fork-served children alike.
+    a process and by its forked, spawned or fork-served children alike. It stays open until :meth:`close`, the end of a
+    ``with`` block, or the reader's own.
 
     Args:
         path: the file, or the folder of a format that has one.
@@ -65,6 +77,8 @@ class Reader(Levels):
     Attributes:
         path: absolute.
         header: what the file says.
+        identity: path, bytes, modification time in nanoseconds and inode of the file, or of a Zarr folder's metadata,
+            when the reader was made; a file that is replaced has another.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -78,13 +92,14 @@ class Reader(Levels):
             raise FileNotFoundError(f"path must name an image; got {str(self.path)!r}, which is not there. Check it.")
         if not self.path.is_file() and not self.path.is_dir():
             raise ReadError(f"path must name a file or folder; got {self.name}, a device or pipe. Copy it to a file.")
-        self._size = self._size_now()
+        self.identity: tuple[str, int, int, int] = _identity(self.path)
         self._given_mpp = None if mpp is None else checks.number("mpp", mpp)
         self._lock = (os.getpid(), threading.RLock())
         self._opened: tuple[int, Any] | None = None
         with self._reading():
             self.header = self._read_header(self._handle())
             _check_header(self.header)
+        self._opened = None  # so that a thousand slides that wait to be read hold no file
 
     # What a format implements.
 
@@ -141,7 +156,7 @@ class Reader(Levels):
         """What the file says of itself, by OpenSlide's names where it has one."""
         return self.header.properties
 
-    def read_region(self, *, location: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    def read_region(self, *, location: Sequence[int], level: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
         """A region as OpenSlide reads it, without transparency.
 
         Args:
@@ -155,13 +170,12 @@ class Reader(Levels):
         Raises:
             ReadError: the file is damaged where it was read.
         """
-        self.checked_level(level)
-        if not isinstance(location, tuple) or len(location) != 2:
-            raise TypeError(f"location must be (x, y) in pixels of level 0; got {location!r}.")
+        level = self.checked_level(level)
+        place = _place(location)
         width, height = checks.pair("size", size)
         at = [
-            int(place) * low // full
-            for place, low, full in zip(location, self.level_dimensions[level], self.dimensions, strict=True)
+            side * low // full
+            for side, low, full in zip(place, self.level_dimensions[level], self.dimensions, strict=True)
         ]
         return self.read_window(level, at[1], at[0], height, width)
 
@@ -208,6 +222,21 @@ class Reader(Levels):
                 raise ValueError(f"a tile of level {level} has the shape {tile.shape} instead of {wanted}")
             return tile
 
+    def close(self) -> None:
+        """Let go of the file; reading again opens it again."""
+        with self._own_lock():
+            opened, self._opened = self._opened, None
+            if opened is not None and opened[0] != os.getpid():
+                _PARENTS.append(opened)
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_opened")}
 
@@ -234,14 +263,12 @@ class Reader(Levels):
     def _handle(self) -> Any:
         """This process's handle. A forked child leaves its parent's alone and opens the file again."""
         here = os.getpid()
-        if self._lock[0] != here:  # the parent's may be held by a thread that is not here
-            self._lock = (here, threading.RLock())
         opened = self._opened
         if opened is None or opened[0] != here:
-            with self._lock[1]:
+            with self._own_lock():
                 opened = self._opened
                 if opened is None or opened[0] != here:
-                    if self._size_now() != self._size:
+                    if _identity(self.path) != self.identity:
                         raise ReadError(
                             f"path must name the same file throughout; {self.name} was replaced. Reopen it."
                         )
@@ -250,9 +277,12 @@ class Reader(Levels):
                     self._opened = opened = (here, self._open())
         return opened[1]
 
-    def _size_now(self) -> int | None:
-        """The bytes of the file, by which one that was replaced between two processes is told; None of a folder."""
-        return self.path.stat().st_size if self.path.is_file() else None
+    def _own_lock(self) -> Any:
+        """This process's lock; the parent's may be held by a thread that a forked child does not have."""
+        here = os.getpid()
+        if self._lock[0] != here:
+            self._lock = (here, threading.RLock())
+        return self._lock[1]
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -262,6 +292,8 @@ class Reader(Levels):
         except (ReadError, FileNotFoundError, PermissionError, ImportError, KeyboardInterrupt):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _SHORTAGES:
+                raise
             said = f"{type(error).__name__}: {error}"
             raise ReadError(
                 f"path must name a whole image; reading {self.name} failed: {said}. Fetch or export it again."
@@ -275,6 +307,25 @@ _PARENTS: list[Any] = []
 def numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
     """NumPy's name of a pixel type."""
     return np.dtype(str(dtype).removeprefix("torch."))
+
+
+def _identity(path: Path) -> tuple[str, int, int, int]:
+    """Path, bytes, modification time in nanoseconds and inode: of a folder those of its metadata, where it has some."""
+    file = path
+    if path.is_dir():
+        file = next((path / name for name in _METADATA if (path / name).is_file()), path)
+    status = file.stat()
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _place(location: Sequence[int]) -> tuple[int, int]:
+    """``(x, y)`` of any two integers, NumPy's among them."""
+    given = list(location) if isinstance(location, (Sequence, np.ndarray)) else []
+    if len(given) != 2 or any(isinstance(side, bool) or not isinstance(side, numbers.Integral) for side in given):
+        raise TypeError(
+            f"location must be (x, y), two integers in pixels of level 0; got {location!r}. Round it with int()."
+        )
+    return int(given[0]), int(given[1])
 
 
 def _check_header(header: Header) -> None:
