@@ -104,6 +104,16 @@ def test_what_is_said(predict, capsys, images):
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_a_launcher_that_meant_something_else_is_named(predict, capsys, monkeypatch):
+    for name, value in (("ID", "1"), ("MIN", "0"), ("MAX", "1"), ("COUNT", "2")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert predict("--quiet") == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("shard 2/2 (SLURM_ARRAY_TASK_ID): 2 of 3 images, ")
+    assert "; --shard 1/1 does all\n" in err
+    assert out.count("\n") == 1
+
+
 def test_classes_have_the_names_of_the_run_or_those_given(predict, tmp_path):
     predict("--quiet")
     assert (tmp_path / "out" / "predictions.csv").read_text().startswith("image,predicted,none,square,height,")

@@ -30,6 +30,13 @@ def test_folders_that_are_images_and_folders_beside_images(tmp_path):
     assert names(tmp_path / "x.zarr") == [str(tmp_path / "x.zarr")]
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.zoomkern"])
+def test_every_ending_is_one_that_opens(tmp_path, name):
+    (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "a.jp2").write_bytes(b"1")  # no reader opens it
+    assert names(tmp_path) == [name]
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.png").write_bytes(b"1")

@@ -32,7 +32,7 @@ def command(*arguments):
 
 def test_twenty_kills_lose_nothing_and_leave_nothing_half_written(run_of_two, folders, tmp_path):
     images, out = folders.save_images(tmp_path / "images", 24), tmp_path / "out"
-    script = start(str(SCRIPT), "20", "3", *words(run_of_two, images, out, "--top", "1"))
+    script = start(str(SCRIPT), "20", "3", *words(run_of_two, images, out, "--top", "1", "--max-starts", "99"))
     said, _ = script.communicate(timeout=600)
     assert script.returncode == 0
     done = said.split("\n")[:-1]
@@ -59,6 +59,30 @@ def test_twenty_kills_lose_nothing_and_leave_nothing_half_written(run_of_two, fo
     unbroken = command(*words(run_of_two, images, tmp_path / "unbroken", "--top", "1"))
     assert (again.wait(600), unbroken.wait(600)) == (0, 0)
     assert folders.contents(out) == folders.contents(tmp_path / "unbroken")
+
+
+def test_an_image_that_ends_the_process_is_given_up_and_blames_no_other(run, folders, tmp_path):
+    """001 ends the process while it is opened, as a codec that aborts does; once is no reason yet."""
+    images, out = folders.save_images(tmp_path / "images", 4), tmp_path / "out"
+    script = (
+        "import os, sys\n"
+        "from zoomkern.cli import predict_folder\n"
+        "from zoomkern.training.folder import predict\n"
+        "prepare = predict.prepare\n"
+        "predict.prepare = lambda image, *more: os._exit(9) if image.name == '001.png' else prepare(image, *more)\n"
+        "sys.exit(predict_folder.main(['predict', *sys.argv[1:]]))\n"
+    )
+    given = words(run, images, out, "--top=0")
+    assert [start("-c", script, *given).wait(300) for _ in range(3)] == [9, 9, 1]
+    summary = json.loads((out / "summary.json").read_bytes())
+    assert (summary["done"], summary["missing"]) == (3, [])
+    (failed,) = summary["failed"]
+    assert failed["image"] == "001.png"
+    assert failed["error"].startswith("2 processes ended while they worked at it")
+    assert "--max-starts 3 tries once more." in failed["error"]
+    assert start("-c", script, *given).wait(300) == 1  # it is not opened again
+    assert command(*given, "--max-starts=3").wait(300) == 0
+    assert not list((out / "started").iterdir())
 
 
 def test_torchrun_goes_on_behind_an_image_that_fails(run, folders, tmp_path):

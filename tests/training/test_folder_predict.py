@@ -300,6 +300,84 @@ def test_a_raster_gets_outlines_on_its_map(run_in_colour, tmp_path):
         assert corners.min(0).tolist() == [500000 + 2 * x, 4000000 - 2 * (y + 12)]
 
 
+def test_outlines_of_a_raster_say_what_they_count(run_in_colour, tmp_path):
+    """Degrees, or map coordinates, taken for pixels would be a mask of some other place."""
+    save_colour(tmp_path / "raster.tif", transform=True)
+    (tmp_path / "masks").mkdir()
+    pixels = [[0, 0], [64, 0], [64, 48], [0, 48], [0, 0]]
+    on_map = [[500000 + 2 * x, 4000000 - 2 * y] for x, y in pixels]
+    out = tmp_path / "out"
+
+    def outcome(ring, **more):
+        content = {"type": "Polygon", "coordinates": [ring], **more}
+        (tmp_path / "masks" / f"{name}.geojson").write_text(json.dumps(content))
+        return predict(run_in_colour, tmp_path / "raster.tif", out, "--top=0", f"--mask={tmp_path / 'masks'}")
+
+    from zoomkern.training.folder.names import output_key
+
+    name = output_key(str(tmp_path / "raster.tif"))
+    assert outcome(pixels) == 1
+    (failed,) = json.loads((out / "summary.json").read_text())["failed"]
+    assert "must say what its coordinates count" in failed["error"]
+    assert 'Add "coordinate_space": "map"' in failed["error"]
+    for ring, space in ((pixels, "pixels of level 0"), (on_map, "map")):
+        assert outcome(ring, coordinate_space=space) == 0
+        assert (look(out, name)["patch_offsets"] < [48, 64]).all()
+    assert outcome(pixels, coordinate_space="degrees") == 1
+
+
+def test_a_later_call_for_some_keeps_the_rows_of_all(run, images, tmp_path):
+    assert predict(run, images, tmp_path, "--top=0") == 0
+    (tmp_path / "some.txt").write_text(f"{images / '003.png'}\n")
+    assert predict(run, tmp_path / "some.txt", tmp_path, "--top=0") == 0
+    assert len(table(tmp_path)) == 9
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["images"], summary["done"], summary["others_done"]) == (1, 1, 8)
+    assert "8 more are done in the folder, of other calls." in (tmp_path / "summary.md").read_text()
+
+
+def test_a_shard_that_ends_first_writes_its_tables_once(tmp_path, monkeypatch):
+    from zoomkern.training.folder import summary
+    from zoomkern.training.folder.images import Found
+    from zoomkern.training.folder.states import States
+
+    images = [Found(name, tmp_path / name, 1, number) for number, name in enumerate("abc")]
+    states, written, write = States(tmp_path), [], summary._write
+
+    def while_others_write(*arguments):
+        written.append(write(*arguments))
+        states.failed(images[busy], "network", str(len(written)))
+        return written[-1]
+
+    monkeypatch.setattr(summary, "_write", while_others_write)
+    busy = 0
+    assert summary.write_summary(states, images, [])["missing"] == ["a", "b", "c"]
+    assert len(written) == 1
+    for image in images:
+        states.failed(image, "network", "")
+    summary.write_summary(states, images, [])
+    assert len(written) == 11  # nothing is missing, but the states go on changing
+
+
+def test_a_damaged_image_below_the_results_fails_alone(run, folders, tmp_path):
+    images = folders.save_images(tmp_path / "out" / "slides", 3)
+    (images / "001.png").unlink()
+    (images / "001.png").mkdir()  # an OSError that names a file in the output folder
+    (tmp_path / "list.txt").write_text("".join(f"{images / name}\n" for name in ("000.png", "001.png", "002.png")))
+    assert predict(run, tmp_path / "list.txt", tmp_path / "out", "--top=0") == 1
+    assert len(table(tmp_path / "out")) == 2
+
+
+def test_a_picture_that_is_decoded_whole_has_a_bound(run, images, tmp_path):
+    assert predict(run, images, tmp_path, "--top=0", "--max-picture-pixels=2400") == 1
+    failed = {entry["image"]: entry["error"] for entry in json.loads((tmp_path / "summary.json").read_text())["failed"]}
+    assert "000.png" not in failed
+    assert failed["002.png"] == (
+        "a file that is decoded as a whole must have at most 2400 pixels; '002.png' has 64 x 56. Copy it with zoomkern "
+        "convert first, or raise --max-picture-pixels."
+    )
+
+
 def test_a_network_that_looks_everywhere_has_no_look(folders, tmp_path):
     import yaml
 

@@ -47,6 +47,22 @@ def test_a_failed_image_says_why(predicted):
         find_look(run, image, (3000, 2000))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": {"look": 5}}, "must name its files; its entry 'files' is {'look': 5}"),
+        ({"files": []}, "must name its files"),
+        ({"probability": [None, 0.5]}, "must have numbers as probabilities; got None"),
+        ({"probability": 1}, "must have lists of classes"),
+    ],
+)
+def test_a_state_of_strangers_is_told(predicted, changes, message):
+    run, image = predicted
+    write_state(run, image, **changes)
+    with pytest.raises(ValueError, match=message):
+        find_look(run, image, (3000, 2000))
+
+
 def test_a_network_that_looks_everywhere_has_no_attention(predicted):
     run, image = predicted
     write_state(run, image, files={})

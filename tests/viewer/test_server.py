@@ -65,6 +65,30 @@ def test_nothing_else_is_served(running, path):
     assert running.ask(path).status == 404
 
 
+def test_beyond_its_connections_others_are_told(ramp, serve, monkeypatch):
+    monkeypatch.setattr("zoomkern.viewer.server.MOST_CONNECTIONS", 2)
+    with serve(ramp([(300, 200)])) as running:
+        request = (
+            f"GET /{running.server.secret}/view.json HTTP/1.1\r\nHost: {HOST}:{running.server.server_port}\r\n\r\n"
+        )
+        held = [socket.create_connection((HOST, running.server.server_port)) for _ in range(2)]
+        for connection in held:  # an answer, so that the server has taken it
+            connection.sendall(request.encode())
+            assert b"200" in connection.recv(1 << 16)
+        with socket.create_connection((HOST, running.server.server_port)) as another:
+            assert another.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
+        for connection in held:
+            connection.close()
+        end = time.monotonic() + 30
+        while True:
+            try:
+                assert running.ask("").status == 200
+                break
+            except (AssertionError, ConnectionError):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+
 @pytest.mark.parametrize("path", ["/", "/view.json", "/wrong/", "/../etc/passwd", "http://evil.example/", "/é/"])
 def test_nothing_without_the_secret(running, path):
     path = path.encode().decode("latin-1") if path.isascii() else "/%C3%A9/"

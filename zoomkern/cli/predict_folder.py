@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--view-size", type=int, nargs=2, metavar=("H", "W"), help="pixels of every view, instead of the recipe's")
     add("--view-scale", type=float, help="scale of every view, instead of the recipe's")
     add("--max-view-pixels", type=int, default=1 << 24, metavar="N", help="a larger view is an error (default 2^24)")
+    add("--max-picture-pixels", type=int, default=1 << 28, metavar="N", help="of a PNG, JPEG, WebP, BMP (default 2^28)")
+    add("--max-starts", type=int, default=2, metavar="N", help="give up an image that ended so many processes (2)")
     add("--mpp", type=float, help="microns per pixel of all images, whatever their files say")
     add("--mpp-table", type=Path, metavar="CSV", help="microns per pixel of each, columns image and mpp")
     add(
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--top", type=int, default=20, metavar="K", help="patches that pictures show (default 20; 0: no pictures)")
     add("--seed", type=int, default=0, help="of the draws (default 0)")
-    add("--quiet", action="store_true", help="no progress bar, and no line but the last")
+    add("--quiet", action="store_true", help="no progress bar; the last line, and which shard this is")
     return parser
 
 
@@ -97,6 +99,8 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         most_view_pixels=checks.integer("--max-view-pixels", args.max_view_pixels, 1),
         skip_errors=args.skip_errors,
         overwrite=args.overwrite,
+        most_picture_pixels=checks.integer("--max-picture-pixels", args.max_picture_pixels, 1),
+        most_starts=checks.integer("--max-starts", args.max_starts, 1),
     )
     images = find_images(args.images, args.output)
     mine = deal(images, shard.parts)[shard.number - 1]
@@ -105,9 +109,13 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     )
     states = States(args.output)
     tasks = tasks_of(mine, looker, states, options)
+    size = sum(image.nbytes for image in mine) / 1e9
+    part = f"{shard}: {len(mine)} of {len(images)} images, {size:.3g} GB"
+    if shard.parts > 1 and shard.source != "--shard":  # a job array may mean something else
+        part += "; --shard 1/1 does all"
+    if not args.quiet or shard.parts > 1:
+        print(part, file=sys.stderr if args.quiet else sys.stdout, flush=True)
     if not args.quiet:
-        size = sum(image.nbytes for image in mine) / 1e9
-        print(f"{shard}: {len(mine)} of {len(images)} images, {size:.3g} GB", flush=True)
         print(f"to do: {reasons(tasks) or 'nothing'}", flush=True)
     with tqdm(total=len(tasks), desc="images", unit="image", disable=True if args.quiet else None) as bar:
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Bytes of a name that the file beside it keeps: file systems take 255, and a mark of its own comes on top.
+_KEPT = 200
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -20,9 +24,10 @@ def write_whole(path: Path, data: bytes | str) -> None:
         OSError: the file cannot be written; what was there still is, and the message names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    head = os.fsdecode(os.fsencode(path.name)[:_KEPT])
+    beside = path.with_name(f".{head}.{secrets.token_hex(8)}.part")  # processes of two containers may have one number
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "xb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())

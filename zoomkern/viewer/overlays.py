@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MOST_CELLS = 1 << 22
 #: Bytes of a state file; they are small.
 _STATE_BYTES = 1 << 24
+
+#: What NumPy raises of files that are no NPZ, or damaged.
+_DAMAGE = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(KeyError, TypeError, ValueError, OverflowError, MemoryError),
+)
 
 
 class Stage(NamedTuple):
@@ -80,7 +87,12 @@ def find_look(run: Path, image: Path, dimensions: tuple[int, int]) -> Look:
     state = _state(run, image)
     if state.get("status") != "done":
         raise ValueError(f"{image.name} was not predicted: {state.get('error', 'its state is not done')}")
-    look = state.get("files", {}).get("look")
+    files = state.get("files", {})
+    look = files.get("look") if isinstance(files, dict) else files
+    if not isinstance(files, dict) or not isinstance(look, (str, type(None))):
+        raise ValueError(
+            f"the state of {image.name} must name its files; its entry 'files' is {files!r:.60}. Predict it again."
+        )
     if look is None:
         return Look(_summary(state), (), [], [])
     file = (run / look).resolve()
@@ -89,7 +101,7 @@ def find_look(run: Path, image: Path, dimensions: tuple[int, int]) -> Look:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return read_look(dict(arrays), _summary(state), dimensions)
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         said = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{str(file)!r} is no look at this image: {said}. Predict the image again.") from error
 
@@ -166,7 +178,7 @@ def _states(run: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             state = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(state, dict):
             yield state
@@ -174,6 +186,11 @@ def _states(run: Path) -> Iterator[dict[str, Any]]:
 
 def _summary(state: Mapping[str, Any]) -> dict[str, Any]:
     classes, probability = state.get("classes", []), state.get("probability", [])
+    if not (isinstance(classes, list) and isinstance(probability, list)):
+        raise ValueError("the state must have lists of classes and of probabilities. Predict the image again.")
+    strange = [chance for chance in probability if isinstance(chance, bool) or not isinstance(chance, (int, float))]
+    if strange:
+        raise ValueError(f"the state must have numbers as probabilities; got {strange[0]!r:.60}. Predict it again.")
     if len(classes) != len(probability):
         raise ValueError(f"the state has {len(classes)} classes but {len(probability)} probabilities.")
     return {
@@ -215,5 +232,8 @@ def _shaped(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> A
 
 def _number(value: Any) -> float | None:
     """A number as JSON has them."""
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
     return number if np.isfinite(number) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hmac
 import json
@@ -11,6 +12,7 @@ import select
 import socket
 import socketserver
 import sys
+import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +24,9 @@ from zoomkern.viewer.picture import Picture
 from zoomkern.viewer.tiles import TILE
 
 HOST = "127.0.0.1"
+#: Connections at a time; a browser holds six.
+MOST_CONNECTIONS = 64
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 #: Files of the page and their types.
 STATIC = {
@@ -86,6 +91,7 @@ class ViewServer(ThreadingHTTPServer):
     def __init__(self, picture: Picture, look: Look | None = None, port: int = 0) -> None:
         self.picture, self.look = picture, look
         self.secret = secrets.token_urlsafe(16)
+        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
         files = resources.files("zoomkern.viewer") / "static"
         self.static = {path: Answer(media, (files / name).read_bytes()) for path, (name, media) in STATIC.items()}
         self.static["view.json"] = Answer("application/json", json.dumps(self._view(), allow_nan=False).encode())
@@ -103,6 +109,27 @@ class ViewServer(ThreadingHTTPServer):
         """Bind without asking the network for this machine's name, as the library would."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for each connection, up to :data:`MOST_CONNECTIONS`; others are told to come again."""
+        if self._room.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except BaseException:
+                self._room.release()
+                raise
+            return
+        with contextlib.suppress(OSError):
+            request.setblocking(False)
+            request.send(_FULL)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answers, and makes room again."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away is none; others are told in one line."""
@@ -156,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds that a connection may be idle
+    timeout = 20  # seconds that a connection may be idle
     disable_nagle_algorithm = True
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"

@@ -77,6 +77,17 @@ def read_polygons(
     return [[_turned(ring, to_map) for ring in polygon] for polygon in found]
 
 
+def coordinate_space(source: Source) -> str | None:
+    """What a file says that its coordinates count, :data:`PIXELS` or :data:`MAP`; None where it does not say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or names a space that is neither.
+    """
+    where, content = _load(source)
+    return _space(where, content) if isinstance(content, Mapping) else None
+
+
 def same_crs(one: str, other: str) -> bool:
     """Whether two names mean the same system, as far as they can be compared: names without a code always do."""
     codes = [_code(name) for name in (one, other)]
@@ -106,8 +117,7 @@ def _load(source: Source) -> tuple[str, Any]:
 
 def _check_space(where: str, content: Mapping[str, Any], transform: Transform | None, crs: str | None) -> None:
     """Map coordinates must not be taken for pixels, nor pixels for map coordinates."""
-    name = _crs_name(content)
-    space = content.get(SPACE, MAP if name else None)
+    name, space = _crs_name(content), _space(where, content)
     if space == MAP and transform is None:
         raise ValueError(
             f"{where} holds map coordinates ({name or 'of no named system'}). Pass the raster's transform=."
@@ -116,6 +126,14 @@ def _check_space(where: str, content: Mapping[str, Any], transform: Transform | 
         raise ValueError(f"{where} holds pixels of level 0, which need no transform. Leave transform= out.")
     if name and crs and not same_crs(name, crs):
         raise ValueError(f"{where} is in {name}, the raster in {crs}. Reproject the file, such as by ogr2ogr -t_srs.")
+
+
+def _space(where: str, content: Mapping[str, Any]) -> str | None:
+    """The space that is named; that of a coordinate reference system is the map."""
+    space = content.get(SPACE)
+    if space not in (None, PIXELS, MAP):
+        raise ValueError(f"{where} must have {PIXELS!r} or {MAP!r} as {SPACE}; got {_short(space)}.")
+    return space or (MAP if _crs_name(content) else None)
 
 
 def _crs_name(content: Mapping[str, Any]) -> str | None:

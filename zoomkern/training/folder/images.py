@@ -10,7 +10,7 @@ from typing import NamedTuple
 #: Endings of the files and folders that count as images where a folder holds other things, too.
 SUFFIXES = (
     *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"),
-    *(".tif", ".tiff", ".btf", ".jp2", ".zarr", ".png", ".jpg", ".jpeg", ".bmp", ".webp"),
+    *(".tif", ".tiff", ".btf", ".zarr", ".zoomkern", ".npy", ".png", ".jpg", ".jpeg", ".bmp", ".webp"),
 )
 #: Those of them that are folders.
 _FOLDERS = (".zarr",)

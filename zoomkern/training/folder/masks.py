@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoomkern.images.places import cells_with, polygon_mask, tissue_mask
+from zoomkern.images.places.geojson import MAP, PIXELS, SPACE, coordinate_space
 from zoomkern.images.readers import Reader
 from zoomkern.training.folder.images import Found
 from zoomkern.training.folder.names import output_key
@@ -45,7 +46,7 @@ def make_mask(kind: str, image: Found, overview: Tensor, reader: Reader) -> Tens
         reader: of its file.
 
     Raises:
-        ValueError: there is no tissue, or outlines do not fit the image.
+        ValueError: there is no tissue, outlines do not fit the image, or do not say whether they are on its map.
         FileNotFoundError: there are no outlines.
     """
     if kind == NONE:
@@ -59,11 +60,15 @@ def make_mask(kind: str, image: Found, overview: Tensor, reader: Reader) -> Tens
     size = (overview.shape[1], overview.shape[2])
     outlines = outline_file(Path(kind), image)
     header = reader.header
-    try:
+    space = coordinate_space(outlines)
+    if header.transform is None or space == PIXELS:
         return polygon_mask(outlines, (height, width), size)
-    except ValueError:
-        if header.transform is None:
-            raise
+    if space is None:
+        raise ValueError(
+            f"{str(outlines)!r} must say what its coordinates count, for {image.name!r} lies on a map; it names no "
+            f'space. Add "{SPACE}": "{MAP}" to its outermost object where they are those of '
+            f'{header.crs or "the map of the image"}, "{SPACE}": "{PIXELS}" where they are pixels.'
+        )
     return polygon_mask(outlines, (height, width), size, transform=header.transform, crs=header.crs)
 
 

@@ -18,6 +18,8 @@ class Options(NamedTuple):
         most_view_pixels: pixels of a view, at most.
         skip_errors: go on behind an image that fails.
         overwrite: predict what is done, too.
+        most_picture_pixels: pixels of a file that is decoded as a whole (PNG, JPEG, WebP, BMP), at most.
+        most_starts: an image that was begun so often without an end, as it ends the process, fails.
     """
 
     seed: int = 0
@@ -28,3 +30,5 @@ class Options(NamedTuple):
     most_view_pixels: int = 1 << 24
     skip_errors: bool = True
     overwrite: bool = False
+    most_picture_pixels: int = 1 << 28
+    most_starts: int = 2

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from zoomkern.training.folder.network import Looker
 from zoomkern.training.folder.options import Options
 from zoomkern.training.folder.prepared import Prepared, mpp_of, prepare
 from zoomkern.training.folder.results import write_results
-from zoomkern.training.folder.states import States
+from zoomkern.training.folder.states import OutputError, States
 from zoomkern.training.order import mixed
 
 #: Bytes of decoded tiles that are kept, of all images together.
@@ -63,7 +64,7 @@ def _identity(image: Found, looker: Looker, options: Options, line: str) -> str:
     if options.mask not in (NONE, TISSUE):
         try:
             status = os.stat(outline_file(Path(options.mask), image))
-            parts += [status.st_size, status.st_mtime_ns]
+            parts += [status.st_size, status.st_mtime_ns, "space named"]  # results of files without one are no more
         except OSError:
             parts += ["no outlines"]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -85,7 +86,7 @@ def predict_images(
     """Predict images, and write what is found of each.
 
     While the network looks at one image, a thread reads the next one's view: so two are in memory, whatever their
-    number.
+    number. An image that was begun before, by a process that is no more, is alone, so that no other is blamed for it.
 
     Args:
         tasks: what to predict.
@@ -98,41 +99,67 @@ def predict_images(
         The names of the images that failed. Where errors are not skipped, there is at most one.
 
     Raises:
-        OSError: nothing can be written any more.
+        OutputError: nothing can be written any more.
         ImportError: what writes the files is not installed.
     """
     require_tifffile()
     failed = []
     cache = TileCache(_CACHE)
 
-    def begin(number: int) -> Future[Prepared] | None:
-        if number >= len(tasks):
-            return None
-        image = tasks[number].image
+    starts = [0 if options.overwrite else states.starts(task.image, task.network) for task in tasks]
+    open_now: set[str] = set()
+
+    def begin(number: int) -> Future[Prepared]:
+        image, network, _ = tasks[number]
+        if starts[number] >= options.most_starts:
+            return _ended_processes(starts[number])
+        states.start(image, network, starts[number] + 1)
+        open_now.add(image.name)
         return pool.submit(prepare, image, looker, options, cache, image_seed(options.seed, image.name))
 
     with ThreadPoolExecutor(1, "prepare") as pool:
-        ahead = begin(0)
-        for number, task in enumerate(tasks):
-            now, ahead = ahead, None
-            states.begin(task.image.name)
-            try:
-                prepared = now.result()  # type: ignore[union-attr]
-                ahead = begin(number + 1)
-                _keep(task, prepared, *_look(prepared, looker), looker, states, options)
-                error = ""
-            except Exception as problem:
-                if _is_below(states.output, problem):  # nothing can be written: neither here nor of any other image
+        ahead = None
+        try:
+            for number, task in enumerate(tasks):
+                name = task.image.name
+                now, ahead = ahead or begin(number), None
+                states.begin(name)
+                try:
+                    prepared = now.result()
+                    if not any(starts[number : number + 2]) and number + 1 < len(tasks):
+                        ahead = begin(number + 1)
+                    _keep(task, prepared, *_look(prepared, looker), looker, states, options)
+                    error = ""
+                except OutputError:
                     raise
-                error = said_of(problem)
-                states.failed(task.image, task.network, error)
-                failed.append(task.image.name)
-            now = prepared = None  # not in memory beside the next two
-            report(task.image.name, error)
-            if error and not options.skip_errors:
-                break
-            ahead = ahead or begin(number + 1)
+                except Exception as problem:
+                    error = said_of(problem)
+                    if name in open_now:
+                        states.ended(name)
+                    states.failed(task.image, task.network, error)
+                    failed.append(name)
+                open_now.discard(name)
+                now = prepared = None  # type: ignore[assignment]  # not in memory beside the next two
+                report(name, error)
+                if error and not options.skip_errors:
+                    break
+        finally:
+            for name in open_now:  # whatever ends this, it is no image that ends the process
+                with suppress(OSError):
+                    states.ended(name)
     return failed
+
+
+def _ended_processes(times: int) -> Future[Prepared]:
+    """The failure of an image that is not opened again."""
+    failure: Future[Prepared] = Future()
+    failure.set_exception(
+        ValueError(
+            f"{times} processes ended while they worked at it, of too little memory or of a damaged file, so it was "
+            f"not opened again. Look at the file; --max-starts {times + 1} tries once more."
+        )
+    )
+    return failure
 
 
 @torch.no_grad()
@@ -172,12 +199,6 @@ def _keep(
         "places": look["patch_offsets"].tolist() if "patch_offsets" in look else [],
     }
     states.done(task.image, task.network, found, files)
-
-
-def _is_below(folder: Path, error: Exception) -> bool:
-    """Whether an error is about a file in a folder."""
-    file = error.filename if isinstance(error, OSError) else None
-    return isinstance(file, (str, os.PathLike)) and Path(file).is_relative_to(folder)
 
 
 def image_seed(seed: int, name: str) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from zoomkern.images import Pyramid
 from zoomkern.images.readers import Reader
 from zoomkern.images.readers.opening import open_image
+from zoomkern.images.readers.pictures import PictureReader
 from zoomkern.images.scaling import scaled, scaled_size
 from zoomkern.images.tiles import TileCache
 from zoomkern.training.batches import Batch, Item, collate
@@ -61,13 +62,20 @@ def prepare(image: Found, looker: Looker, options: Options, cache: TileCache, se
         seed: of the image's draws.
 
     Memory:
-        The view, the overview, 16 M pixels of a view of tiles, and up to 64 MiB of small levels.
+        The view, the overview, 16 M pixels of a view of tiles, and up to 64 MiB of small levels. A PNG, JPEG, WebP or
+        BMP is decoded as a whole.
 
     Raises:
         OSError: the file is missing or damaged.
         ValueError: it does not fit the network or the options.
     """
     reader = open_image(image.path, mpp=options.mpp, mpp_table=options.mpp_table)
+    if isinstance(reader, PictureReader) and math.prod(reader.dimensions) > options.most_picture_pixels:
+        width, height = reader.dimensions
+        raise ValueError(
+            f"a file that is decoded as a whole must have at most {options.most_picture_pixels} pixels; {image.name!r} "
+            f"has {height} x {width}. Copy it with zoomkern convert first, or raise --max-picture-pixels."
+        )
     pyramid = Pyramid.open(reader, cache=cache)
     size = (pyramid.shape[1], pyramid.shape[2])
     view = torch.zeros(pyramid.shape[0], 1, 1)

@@ -14,7 +14,7 @@ from zoomkern.training.files import write_whole
 from zoomkern.training.folder.look import Arrays, look_bytes
 from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.prepared import Prepared
-from zoomkern.training.folder.states import States
+from zoomkern.training.folder.states import States, writing
 from zoomkern.training.pictures import pixels_at
 from zoomkern.typing import SampledPatches
 from zoomkern.visual import save_overlay, save_sheet
@@ -37,7 +37,29 @@ def write_results(
 
     Returns:
         What was written, by its kind.
+
+    Raises:
+        OutputError: nothing can be written any more.
+        OSError: the image is damaged.
     """
+    tensors = {key: torch.from_numpy(value) for key, value in look.items()}
+    sheet = None  # read before anything is written: what fails here is the image
+    if top and "patch_offsets" in look and len(look["patch_offsets"]):
+        sheet = _sheet(prepared, tensors, model, top)
+    with writing():
+        return _written(states, name, prepared, look, tensors, sheet, verdict, top)
+
+
+def _written(
+    states: States,
+    name: str,
+    prepared: Prepared,
+    look: Arrays,
+    tensors: dict[str, Tensor],
+    sheet: dict[str, Any] | None,
+    verdict: str,
+    top: int,
+) -> dict[str, Path]:
     files: dict[str, Path] = {}
     subtitle = legible(name)
 
@@ -51,13 +73,12 @@ def write_results(
     write_whole(place("look"), look_bytes(look))
     if "attention" in look:
         write_whole(place("attention"), ome_map(look["attention"], "attention", _cell_size(prepared, look)))
-    tensors = {key: torch.from_numpy(value) for key, value in look.items()}
     if "patch_offsets" in look:
         header = prepared.reader.header
         save_geojson(place("outlines"), _outlines(tensors), transform=header.transform, crs=header.crs)
-        if top and len(look["patch_offsets"]):
+        if sheet is not None:
             shares = f"{subtitle}, shares in the image's feature"
-            save_sheet(place("sheet"), **_sheet(prepared, tensors, model, top), title=verdict, subtitle=shares)
+            save_sheet(place("sheet"), **sheet, title=verdict, subtitle=shares)
     if top and tensors.keys() & {"attention", "patch_offsets"}:
         save_overlay(place("overlay"), **_overlay(prepared, tensors, top), title=verdict, subtitle=subtitle)
     return files

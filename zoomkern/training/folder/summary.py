@@ -13,12 +13,17 @@ from zoomkern.training.folder.images import Found
 from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.states import DONE, FAILED, State, States
 
+#: Times that tables are written, at most, while others write states.
+_MOST_ROUNDS = 10
+
 
 def write_summary(states: States, images: Sequence[Found], classes: Sequence[str]) -> dict[str, Any]:
     """Write ``predictions.csv``, ``summary.json`` and ``summary.md`` of all images, whoever predicted them.
 
     Several launches may do so at once: each looks again at what it read after it has written, so that the last file is
-    never of fewer states than there are.
+    never of fewer states than there are. One that still misses images leaves that to whoever does them.
+
+    The table of predictions has all images that are done in the folder, those of other calls, too.
 
     Args:
         states: of the output folder.
@@ -28,11 +33,13 @@ def write_summary(states: States, images: Sequence[Found], classes: Sequence[str
     Returns:
         What ``summary.json`` holds.
     """
-    while True:
+    for _ in range(_MOST_ROUNDS):
         before = _versions(states, images)
         summary = _write(states, images, classes)
-        if before == _versions(states, images):
-            return summary
+        now = _versions(states, images)
+        if None in now or before == now:
+            break
+    return summary
 
 
 def _versions(states: States, images: Sequence[Found]) -> list[tuple[int, int] | None]:
@@ -49,7 +56,10 @@ def _versions(states: States, images: Sequence[Found]) -> list[tuple[int, int] |
 
 
 def _write(states: States, images: Sequence[Found], classes: Sequence[str]) -> dict[str, Any]:
-    known = [states.read(image.name) for image in images]
+    everything = states.all()
+    by_name = {state["image"]: state for state in everything}
+    known = [by_name.get(image.name) for image in images]
+    others = by_name.keys() - {image.name for image in images}
     done = [state for state in known if state is not None and state["status"] == DONE]
     failed = [state for state in known if state is not None and state["status"] == FAILED]
     missing = [image.name for image, state in zip(images, known, strict=True) if state is None]
@@ -59,8 +69,10 @@ def _write(states: States, images: Sequence[Found], classes: Sequence[str]) -> d
         "failed": [{"image": state["image"], "error": state["error"]} for state in failed],
         "missing": missing,
         "predicted": {name: sum(state["predicted"] == name for state in done) for name in classes},
+        "others_done": sum(state["image"] in others for state in everything if state.get("status") == DONE),
     }
-    write_whole(states.output / "predictions.csv", _table(done, classes))
+    whole = [state for state in everything if state.get("status") == DONE]
+    write_whole(states.output / "predictions.csv", _table(whole, classes))
     write_whole(states.output / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_whole(states.output / "summary.md", _page(summary))
     return summary
@@ -85,6 +97,7 @@ def _page(summary: dict[str, Any]) -> str:
         "# Predictions",
         "",
         f"{summary['done']} of {summary['images']} images are done, {len(failed)} failed, {len(missing)} are missing.",
+        *([f"{summary['others_done']} more are done in the folder, of other calls."] if summary["others_done"] else []),
         "",
         "| predicted | images |",
         "|---|---|",
