@@ -73,7 +73,8 @@ class Slide(Reader):
 
     def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
         """Whether a window is glass alone."""
-        pieces, _ = self._handle()
+        with self._reading():
+            pieces, _ = self._handle()
         return not any(_meets(piece, y, x, height, width) for piece in pieces)
 
     def _open(self) -> tuple[list[_Piece], list[_Fragment]]:

@@ -86,8 +86,7 @@ class TiledLevel(FileLevel):
             raise ValueError(f"level {level} of {reader.name} must have tiles of its own; it has none.")
         self.tile_size = size
         self.cache = cache
-        stat = reader.path.stat()
-        self._file = (str(reader.path), stat.st_mtime_ns, stat.st_size, level)
+        self._file = (*reader.identity, level)
         rows, columns = (-(-extent // side) for extent, side in zip(self.shape[1:], size, strict=True))
         self.resident: dict[tuple[int, int], bytes | None] | None = None
         if resident:
