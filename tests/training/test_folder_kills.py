@@ -55,7 +55,7 @@ def test_twenty_kills_lose_nothing_and_leave_nothing_half_written(run_of_two, fo
                 picture.load()
     assert whole == int(done[-1])
 
-    again = command(*words(run_of_two, images, out, "--top", "1"))
+    again = command(*words(run_of_two, images, out, "--top", "1", "--max-starts", "99"))
     unbroken = command(*words(run_of_two, images, tmp_path / "unbroken", "--top", "1"))
     assert (again.wait(600), unbroken.wait(600)) == (0, 0)
     assert folders.contents(out) == folders.contents(tmp_path / "unbroken")
