@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from zoomkern.images.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,17 +36,11 @@ def write_figure(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None
     Raises:
         OSError: the file cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "xb") as file, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a title in a script the font lacks
-            figure.savefig(file, format="png", dpi=dpi, facecolor=figure.get_facecolor())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a title in a script the font lacks
+        figure.savefig(picture, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+    write_whole(Path(path), picture.getvalue())
 
 
 def printable(text: str) -> str:
