@@ -165,7 +165,13 @@ def test_a_huge_image_answers_four_clients(ramp, serve):
 def test_the_command_ends_cleanly(tmp_path, number):
     np.save(tmp_path / "image.npy", np.zeros((300, 400, 3), np.uint8))
     words = [sys.executable, "-m", "zoomkern.cli.main", "view", str(tmp_path / "image.npy"), "--no-browser"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )
     assert "http://127.0.0.1:" in process.stdout.readline()
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=30)
