@@ -289,12 +289,17 @@ def test_a_copy_of_something_else_begins_anew(make, tmp_path, monkeypatch, chang
     assert copy.level_count == arguments["levels"]
 
 
-def test_a_run_that_was_killed_after_the_renaming_is_finished_by_the_next(make, tmp_path, monkeypatch):
-    source = make()
+def convert_and_stop(source, output, monkeypatch):
+    """A run that ends just behind its renaming."""
     with monkeypatch.context() as patch:
         patch.setattr(conversion, "sync_folder", lambda path: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
-            convert(source, tmp_path / "copy")
+            convert(source, output)
+
+
+def test_a_run_that_was_killed_after_the_renaming_is_finished_by_the_next(make, tmp_path, monkeypatch):
+    source = make()
+    convert_and_stop(source, tmp_path / "copy", monkeypatch)
     assert (tmp_path / "copy").exists()
     convert(source, tmp_path / "copy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "source.npy"]
@@ -304,10 +309,7 @@ def test_a_run_that_was_killed_after_the_renaming_is_finished_by_the_next(make, 
 
 def test_a_copy_that_was_moved_away_is_made_anew(make, tmp_path, monkeypatch):
     source = make()
-    with monkeypatch.context() as patch:
-        patch.setattr(conversion, "sync_folder", lambda path: (_ for _ in ()).throw(Stop))
-        with pytest.raises(Stop):
-            convert(source, tmp_path / "copy")
+    convert_and_stop(source, tmp_path / "copy", monkeypatch)
     (tmp_path / "copy").unlink()
     assert ConvertedReader(convert(source, tmp_path / "copy")).dimensions == (900, 700)
 

@@ -40,7 +40,7 @@ def halve(image: Tensor, target: Tensor, pool: Executor, done: Callable[[int], N
         bottom = min(top + rows, height)
         for channel in range(image.shape[0]):
             pixels = _as_numpy(image[channel, 2 * top : 2 * bottom])
-            mean = _mean_of_four(pixels)
+            mean = mean_of_four(pixels)
             target[channel, top:bottom].copy_(torch.from_numpy(mean))
         return bottom - top
 
@@ -52,7 +52,7 @@ def _as_numpy(pixels: Tensor) -> np.ndarray[Any, Any]:
     return (pixels.float() if pixels.dtype == torch.bfloat16 else pixels).numpy()
 
 
-def _mean_of_four(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def mean_of_four(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """``[h, w]`` to ``[ceil(h / 2), ceil(w / 2)]``; a missing neighbour takes its pair's value."""
     if pixels.dtype.kind == "u":
         wide: type[np.generic] = np.uint16 if pixels.itemsize == 1 else np.uint32

@@ -108,7 +108,7 @@ class Pyramid(Levels):
             checks.integer("threads", threads, 1)
         if mpp is not None:
             checks.number("mpp", mpp)
-        sizes = _level_sizes(finest.shape[1], finest.shape[2], levels, min_size)
+        sizes = level_sizes(finest.shape[1], finest.shape[2], levels, min_size)
         layout = "HWC" if is_interleaved(finest) else "CHW"
         built: list[Tensor | PinnedImage] = [image if isinstance(image, PinnedImage) else finest]
         finer = finest.detach().resolve_neg()
@@ -302,7 +302,7 @@ def _check_follows(finer: Tensor | StoredLevel, level: Tensor | StoredLevel, i: 
         )
 
 
-def _level_sizes(height: int, width: int, levels: int | None, min_size: int) -> list[tuple[int, int]]:
+def level_sizes(height: int, width: int, levels: int | None, min_size: int) -> list[tuple[int, int]]:
     """``(height, width)`` of the levels below level 0."""
     if levels is not None:
         checks.integer("levels", levels, 1)

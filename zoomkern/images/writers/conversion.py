@@ -16,9 +16,9 @@ import numpy as np
 
 from zoomkern import checks
 from zoomkern.images.files import alone, write_whole
-from zoomkern.images.halving import _mean_of_four
+from zoomkern.images.halving import mean_of_four
 from zoomkern.images.progress import counted
-from zoomkern.images.pyramid import _level_sizes
+from zoomkern.images.pyramid import level_sizes
 from zoomkern.images.readers.reader import Header, Reader
 from zoomkern.images.workers import processors
 from zoomkern.images.writers.ome_zarr import OmeZarr
@@ -225,7 +225,7 @@ def _block(
         return source.read_window(0, y, x, height, width)
     columns, rows = writer.header.level_dimensions[level - 1]
     finer = (level - 1, 2 * y, 2 * x, min(2 * height, rows - 2 * y), min(2 * width, columns - 2 * x))
-    return None if writer.is_empty(*finer) else _mean_of_four(writer.read(*finer))
+    return None if writer.is_empty(*finer) else mean_of_four(writer.read(*finer))
 
 
 def _ahead(
@@ -248,7 +248,7 @@ def _ahead(
 def _header(source: Reader, levels: int | None) -> Header:
     """The header of the copy."""
     width, height = source.dimensions
-    sizes = [(height, width), *_level_sizes(height, width, levels, 256)]
+    sizes = [(height, width), *level_sizes(height, width, levels, 256)]
     return source.header._replace(level_dimensions=tuple((w, h) for h, w in sizes), tile_sizes=(), mpp=source.mpp)
 
 
