@@ -305,3 +305,11 @@ def test_images_share_a_cache_unless_they_are_given_one(reader):
 def test_an_unknown_scale_names_the_file(reader):
     with pytest.raises(ValueError, match=r"mpp=0.5 needs the mpp of '.*image.npy'"):
         Pyramid.open(reader).level_for(mpp=0.5)
+
+
+def test_no_places_at_all_are_padding(reader):
+    nowhere = torch.zeros(0, 2, dtype=torch.int64)
+    pyramid = Pyramid.open(reader, where="disk")
+    drawn = zoomkern.sample_patches([pyramid], torch.zeros(1, 0), 2, 4, locations=nowhere, on_short="pad", fill=3)
+    assert drawn.index.tolist() == [[-1, -1]]
+    assert (drawn.patches == 3).all()

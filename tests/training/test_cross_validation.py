@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from zoomkern.cli.main import main
+from zoomkern.images.files import alone
 from zoomkern.training import cross_validation
 from zoomkern.training.cross_validation import Fold, cross_validate, markdown, read_results
-from zoomkern.training.files import alone
 
 FOLDS = [Fold(r, k) for r in (0, 1) for k in (0, 1)]
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from zoomkern.images.files import alone, write_whole
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
-from zoomkern.training.files import alone, write_whole
 from zoomkern.training.weights import load_weights, save_weights
 
 
@@ -138,7 +138,7 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     write_whole(path, "old")
     script = (
         "import os, signal, pathlib\n"
-        "from zoomkern.training.files import write_whole\n"
+        "from zoomkern.images.files import write_whole\n"
         "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"write_whole(pathlib.Path({str(path)!r}), 'new')\n"
     )
@@ -149,7 +149,7 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
 def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path):
     lock = tmp_path / "run" / ".lock"
     script = (
-        "import pathlib, sys\nfrom zoomkern.training.files import alone\n"
+        "import pathlib, sys\nfrom zoomkern.images.files import alone\n"
         f"with alone(pathlib.Path({str(lock)!r})): print('locked', flush=True); sys.stdin.read()\n"
     )
     held = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -16,6 +16,7 @@ from zoomkern.images.resolve import any_stored, resolve_images
 from zoomkern.ops import gathering, sampling
 from zoomkern.ops import patches as patches_op
 from zoomkern.reference import offsets as offsets_room
+from zoomkern.reference.patches import place_offsets
 from zoomkern.typing import PADDED_OFFSET, PIXEL_DTYPES, TABLE_COLUMNS, ImageBatch, SampledPatches, dtype_code
 
 PADDING_MODES = ("constant", "shift")
@@ -207,17 +208,9 @@ def _sample_stored(
     """Draw, then read: what the op ``patches`` does at once where all images are in memory."""
     width = draw.grid[1] if draw.grid else 0
     index, log_prob, weight = call(sampling.sample, *draw[:-1], width, backend)
+    sizes = torch.tensor([image.shape[1:] for image in images], device=index.device)
     size = (reading.height, reading.width)
-    pixels = torch.tensor([image.shape[1:] for image in images], device=index.device)
-    if locations is None:
-        grid = draw.grid or (0, 0)
-        offsets = offsets_room.cell_offsets(index, grid, pixels, size, reading.step, align, PADDED_OFFSET)
-    else:
-        rows = locations.expand(index.shape[0], -1, -1)
-        offsets = rows.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, 2))
-        offsets = torch.where((index < 0)[..., None], PADDED_OFFSET, offsets)
-    if reading.shift:
-        offsets = offsets_room.shift_inside(offsets, pixels, size, reading.step, PADDED_OFFSET)
+    offsets = place_offsets(index, sizes, draw.grid, locations, size, reading.step, align, reading.shift)
     patches = gather_stored(images, offsets, conversion, reading, out, backend)
     return SampledPatches(patches, index, offsets, log_prob, weight)
 

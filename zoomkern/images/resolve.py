@@ -103,8 +103,8 @@ def any_stored(images: Tensor | Sequence[Any] | ImageBatch) -> TypeGuard[list[An
 def _is_stored(image: Any, level: int | None) -> bool:
     """Whether ``level`` of a pyramid is stored; of a level that is wrong another place complains."""
     number = level or 0
-    known = isinstance(image, Pyramid) and isinstance(number, int) and 0 <= number < image.level_count
-    return known and isinstance(image.levels[number], StoredLevel)
+    known = isinstance(image, Pyramid) and isinstance(number, numbers.Integral) and 0 <= number < image.level_count
+    return known and isinstance(image.levels[int(number)], StoredLevel)
 
 
 def _resolve_one(image: Any, level: int | None, device: torch.device | None, name: str) -> Tensor | StoredLevel:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
 
-from zoomkern.training.files import write_whole
+from zoomkern.images.files import write_whole
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoomkern import checks
+from zoomkern.images.files import alone, write_whole
 from zoomkern.training.curves import read_curves
-from zoomkern.training.files import alone, write_whole
 from zoomkern.training.processes import in_processes
 
 #: Figures of a fold that the tables show, and what they are called there.

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from zoomkern.data.dataset import ImageSet
-from zoomkern.training.files import write_whole
+from zoomkern.images.files import write_whole
 
 
 class Row(NamedTuple):

@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from zoomkern.images.files import alone, write_whole
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
-from zoomkern.training.files import alone, write_whole
 from zoomkern.training.pictures import Pictures
 from zoomkern.training.predictions import Predictions, write_confusion, write_predictions
 from zoomkern.training.task import ClassificationTask

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from zoomkern.training.files import write_whole
+from zoomkern.images.files import write_whole
 
 SUFFIX = ".safetensors"
 #: The file beside a run's weights that names the classes, a JSON list.

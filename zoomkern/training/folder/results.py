@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoomkern.images.files import write_whole
 from zoomkern.images.places import patch_features, save_geojson
 from zoomkern.images.writers.maps import ome_map
-from zoomkern.training.files import write_whole
 from zoomkern.training.folder.look import Arrays, look_bytes
 from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.prepared import Prepared

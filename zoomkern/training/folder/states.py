@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoomkern.training.files import write_whole
+from zoomkern.images.files import write_whole
 from zoomkern.training.folder.images import Found
 from zoomkern.training.folder.names import output_key
 

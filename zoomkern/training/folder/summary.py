@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from zoomkern.training.files import write_whole
+from zoomkern.images.files import write_whole
 from zoomkern.training.folder.images import Found
 from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.states import DONE, FAILED, State, States
