@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "maps.hpp"
 #include "pages.hpp"
 
 namespace py = pybind11;
@@ -34,6 +35,28 @@ bool advise_random(const py::buffer& buffer) {
   }
   return zoomkern::host::advise_random(static_cast<const char*>(info.ptr) + below,
                                        static_cast<std::size_t>(above - below));
+}
+
+bool copy_tiles(const py::buffer& window, const py::buffer& map, const py::buffer& starts, std::size_t side,
+                std::size_t top, std::size_t left) {
+  const py::buffer_info to = window.request(true), from = map.request(), at = starts.request();
+  const bool dense = to.ndim == 3 && to.strides[2] == to.itemsize && to.strides[1] == to.shape[2] * to.itemsize &&
+                     to.strides[0] == to.shape[1] * to.strides[1];
+  if (!dense) throw py::value_error("window must be [h, w, C] without gaps");
+  if (top >= side || left >= side) throw py::value_error("top and left must lie in a tile");
+  const auto under = [side](std::size_t first, py::ssize_t extent) {
+    return static_cast<py::ssize_t>((first + static_cast<std::size_t>(extent) + side - 1) / side);
+  };
+  if (at.ndim != 2 || at.itemsize != 8 || at.shape[0] < under(top, to.shape[0]) ||
+      at.shape[1] < under(left, to.shape[1])) {
+    throw py::value_error("starts must be int64, one for each tile under the window");
+  }
+  const zoomkern::host::Window target{static_cast<char*>(to.ptr), static_cast<std::size_t>(to.shape[0]),
+                                      static_cast<std::size_t>(to.shape[1]), static_cast<std::size_t>(to.strides[1])};
+  const zoomkern::host::Tiles tiles{static_cast<const char*>(at.ptr), at.strides[0], at.strides[1], side, top, left};
+  const py::gil_scoped_release unlocked;
+  return zoomkern::host::copy_tiles(target, static_cast<const char*>(from.ptr),
+                                    static_cast<std::size_t>(from.size * from.itemsize), tiles);
 }
 
 py::dict limits() {
@@ -71,6 +94,11 @@ PYBIND11_MODULE(_host, m) {
 
   m.def("advise_random", &advise_random, py::arg("buffer"),
         "Turns read-ahead off for the pages that hold `buffer`, a memory map; False where that is not possible.");
+  m.def("copy_tiles", &copy_tiles, py::arg("window"), py::arg("map"), py::arg("starts"), py::arg("side"),
+        py::arg("top"), py::arg("left"),
+        "Fills `window` [h, w, C] from raw square tiles in a mapped file; `starts` [rows, columns] int64 has their "
+        "first\n"
+        "bytes. False where they are not all in memory, or were truncated; `window` may be written in part then.");
   m.def("limits", &limits,
         "Page size and huge page size in bytes, huge page mode, RLIMIT_MEMLOCK in bytes (None: unlimited or unknown),\n"
         "and whether Pages are page-locked.");

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from zoomkern.images.readers.files import RawFile
+from zoomkern.images.readers.files import MappedFile
 from zoomkern.images.readers.reader import Header, Reader, numpy_type
 from zoomkern.typing import PIXEL_DTYPES
 
@@ -122,7 +122,7 @@ class Layout(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    file: RawFile
+    file: MappedFile
     layout: Layout
     tables: list[np.ndarray[Any, Any]]  # of each level [rows, columns] int64
 
@@ -130,8 +130,8 @@ class _Copy(NamedTuple):
 class ConvertedReader(Reader):
     """What ``zoomkern convert`` wrote.
 
-    Pixels are read by ``os.pread``, so a file that is truncated meanwhile gives an error and no signal; what the first
-    bytes, the header and the tables say is checked when the file is opened.
+    A file that is truncated while it is read gives an error and no signal; what the first bytes, the header and the
+    tables say is checked when the file is opened.
 
     Memory:
         8 bytes for each tile of the image.
@@ -146,7 +146,7 @@ class ConvertedReader(Reader):
         return not copy.tables[level][rows, columns].any()
 
     def _open(self) -> _Copy:
-        file = RawFile(self.path)
+        file = MappedFile(self.path)
         magic, length, whole, check = _HEAD.unpack(file.read(0, HEAD_BYTES)[: _HEAD.size])
         if magic != MAGIC:
             raise ValueError("it is no copy that zoomkern has finished")
@@ -173,7 +173,15 @@ class ConvertedReader(Reader):
         return handle.layout.header
 
     def _read_window(self, handle: _Copy, level: int, y: int, x: int, height: int, width: int) -> np.ndarray[Any, Any]:
-        return read_window(handle.file.read, handle.layout, handle.tables[level], y, x, height, width)
+        layout, table = handle.layout, handle.tables[level]
+        side, dtype = layout.tile, numpy_type(layout.header.dtype)
+        starts = table[y // side : -(-(y + height) // side), x // side : -(-(x + width) // side)]
+        window = np.empty((height, width, layout.header.channels), dtype)
+        if not starts.all():
+            window[...] = layout.header.background
+        if handle.file.copy_tiles(window, starts, side, y % side, x % side):
+            return window
+        return read_window(handle.file.read, layout, table, y, x, height, width)
 
     def _tile_bytes(self, handle: _Copy, level: int, row: int, column: int) -> bytes | None:
         start = int(handle.tables[level][row, column])

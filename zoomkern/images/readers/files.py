@@ -1,12 +1,19 @@
-"""Files read at an offset: no lock between threads, no map that a truncated file would turn into a signal."""
+"""Files read at an offset: no lock between threads, no signal where a file was truncated."""
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from zoomkern.images.memory import host_module
+
+#: Bytes that are copied out of a map before its pages no longer count as the process's.
+MAPPED_BYTES = 1 << 28
 
 
 class RawFile:
@@ -78,3 +85,44 @@ class RawFile:
             data += self.read(first + sum(i * step for i, step in zip(index, steps, strict=False)), run)
         block = np.frombuffer(data, dtype).reshape(sizes)
         return block.astype(dtype.newbyteorder("="), copy=False)
+
+
+class MappedFile(RawFile):
+    """A file whose tiles are copied out of a map where they are in memory: half the work of ``os.pread``.
+
+    What is not in memory takes ``os.pread`` a fifth of the time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._host = host_module() if sys.byteorder == "little" else None
+        self._copied = 0
+        if self._host is not None and self.size:
+            self._map = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
+
+    def copy_tiles(
+        self, window: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], side: int, top: int, left: int
+    ) -> bool:
+        """Fill a window from raw tiles, if they are all in memory.
+
+        Args:
+            window: ``[h, w, C]`` contiguous; where a tile is left out it stays as it is.
+            starts: ``[rows, columns]`` int64, where the tiles under the window start in the file; 0 for one left out.
+            side: of a tile in pixels.
+            top: first row of the window in the first tile.
+            left: first column of the window in the first tile.
+
+        Returns:
+            False where the window has to be read by :meth:`read`: not all is in memory, the file was truncated, or
+            ``zoomkern._host`` is not built.
+        """
+        if self._host is None:
+            return False
+        self._copied += window.nbytes
+        if self._copied > MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            self._copied = 0
+            self._map.madvise(mmap.MADV_DONTNEED)
+        if not self._host.copy_tiles(window, self._map, starts, side, top, left):
+            return False
+        # A file that ends within a page shows zeros behind its end.
+        return os.fstat(self._descriptor).st_size >= self.size

@@ -1,9 +1,8 @@
 """zoomkern's own copy, whose format :mod:`zoomkern.images.readers.converted` tells.
 
-Why tiles, and reads instead of a map: of 16384 x 16384 pixels, 256 x 256 patches at any place came in 0.85 ms from
-tiles of 256 by ``pread`` when nothing was cached, in 4.8 ms from the same tiles mapped, in 10 ms from rows; in 0.2 to
-0.3 ms from either when all was. Rows spread a patch over 256 places of the file, tiles over four; narrower or smaller
-tiles read fewer bytes in more calls and were slower from the disk.
+Why tiles: of 16384 x 16384 pixels, 256 x 256 patches at any place came in 0.85 ms from tiles of 256 when nothing was
+cached, in 10 ms from rows, which spread a patch over 256 places of the file where tiles spread it over four; narrower or
+smaller tiles read fewer bytes in more calls and were slower from the disk.
 """
 
 from __future__ import annotations
