@@ -33,3 +33,18 @@ def test_batches_come_on_the_device(tmp_path):
     host = zoomkern.gather_patches([slide], offsets, 32)[0]
     batches = list(zoomkern.patch_batches([slide], moved(offsets), 32, 7))
     assert torch.equal(torch.cat(batches).cpu(), host)
+
+
+def test_tiles_are_decoded_on_the_device(tmp_path):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    pytest.importorskip("imagecodecs", reason="imagecodecs is not installed")
+    pytest.importorskip("nvidia.nvimgcodec", reason="nvImageCodec is not installed")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, tile=(64, 96), compression="jpeg", photometric="rgb")
+    offsets = torch.randint(-20, 300, (1, 60, 2), generator=torch.Generator().manual_seed(1))
+    path = tmp_path / "image.tif"
+    host = zoomkern.gather_patches([Pyramid.open(path, where="compressed")], offsets, 40)
+    slide = Pyramid.open(path, where="compressed", decoder="nvimgcodec")
+    device = zoomkern.gather_patches([slide], moved(offsets), 40)
+    assert device.device.type == DEVICE.type
+    assert (device.cpu() - host).abs().max() <= 2  # two decoders of JPEG round differently

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zoomkern import checks
+from zoomkern.images import nvimagecodec
 from zoomkern.images.halving import halve
 from zoomkern.images.levels import Levels
 from zoomkern.images.memory import is_interleaved
@@ -131,6 +132,7 @@ class Pyramid(Levels):
         where: str | Sequence[str] = "auto",
         memory: int = 1 << 26,
         cache: TileCache | int | None = None,
+        decoder: str = "imagecodecs",
         mpp: float | None = None,
         mpp_table: str | os.PathLike[str] | None = None,
     ) -> Pyramid:
@@ -145,6 +147,8 @@ class Pyramid(Levels):
             memory: bytes of pixels that ``auto`` may make resident.
             cache: keeps decoded tiles; bytes for a cache of this image's own. None is that of the process, 256 MiB
                 which all images share.
+            decoder: ``imagecodecs`` decodes in threads; ``nvimgcodec``, of levels that are ``compressed``, decodes JPEG
+                tiles of TIFF files by nvImageCodec, on the device where the patches are wanted.
             mpp: microns per pixel of level 0, where the file does not tell.
             mpp_table: a CSV file that does, as for :func:`zoomkern.open_image`.
 
@@ -154,15 +158,19 @@ class Pyramid(Levels):
         Raises:
             FileNotFoundError: there is no such file.
             ReadError: the file is damaged, or no image.
-            ValueError: ``where`` is unknown, or a level without tiles of its own is to be ``compressed``.
+            ValueError: ``where`` or ``decoder`` is unknown, or a level without tiles of its own is to be
+                ``compressed``.
+            ImportError: the library that reads or decodes the file is not installed; the message names it.
         """
+        if checks.choice("decoder", decoder, ("imagecodecs", "nvimgcodec")) == "nvimgcodec":
+            nvimagecodec.library()
         reader = source if isinstance(source, Reader) else open_image(source, mpp=mpp, mpp_table=mpp_table)
         if cache is None:
             cache = SHARED
         elif not isinstance(cache, TileCache):
             cache = TileCache(checks.integer("cache", cache, 0, checks.MOST_BYTES))
         places = _places(reader, where, checks.integer("memory", memory, 0, checks.MOST_BYTES))
-        levels = [_opened(reader, level, place, cache) for level, place in enumerate(places)]
+        levels = [_opened(reader, level, place, cache, decoder) for level, place in enumerate(places)]
         pyramid = cls(levels, mpp=reader.mpp if mpp is None else mpp)
         pyramid._name = reader.name
         return pyramid
@@ -251,11 +259,13 @@ def _places(reader: Reader, where: str | Sequence[str], memory: int) -> list[str
     return [checks.choice("where", place, PLACES) for place in places]
 
 
-def _opened(reader: Reader, level: int, place: str, cache: TileCache) -> PinnedImage | StoredLevel:
+def _opened(reader: Reader, level: int, place: str, cache: TileCache, decoder: str) -> PinnedImage | StoredLevel:
     tiled = reader.header.tile_sizes[level] is not None
     stored: StoredLevel = FileLevel(reader, level)
-    if tiled or place == "compressed":
-        stored = TiledLevel(reader, level, cache, resident=place == "compressed")
+    if place == "compressed":
+        stored = TiledLevel(reader, level, cache, resident=True, decoder=decoder)
+    elif tiled:
+        stored = TiledLevel(reader, level, cache)
     if place != "resident":
         return stored
     channels, height, width = stored.shape

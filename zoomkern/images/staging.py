@@ -6,12 +6,13 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from zoomkern.images.stored import StoredLevel, window_of
+from zoomkern.images.nvimagecodec import DeviceTiles
+from zoomkern.images.stored import StoredLevel, TiledLevel, window_of
 from zoomkern.images.workers import decoders, processors
 from zoomkern.reference.offsets import shift_inside
 from zoomkern.typing import PADDED_OFFSET
@@ -83,6 +84,13 @@ def staged(
     channels, dtype = images[0].shape[0], images[0].dtype
     count = count or max(SLOT_BYTES // max(math.prod(span) * channels * dtype.itemsize, 1), 1)
     chunks = [windows[first : first + count] for first in range(0, len(windows), count)]
+    if all(isinstance(image, TiledLevel) and image.decoder == "nvimgcodec" for image in images):
+        tiles = DeviceTiles(cast("Sequence[TiledLevel]", images), device)
+        for number, chunk in enumerate(chunks):
+            slot = torch.empty((len(chunk), *span, channels), dtype=dtype, device=device)
+            tiles.copy([(window.image, window[1:5]) for window in chunk], slot)
+            yield _views(slot, chunk, number * count, device)
+        return
     slots = [
         torch.empty((min(count, len(windows)), *span, channels), dtype=dtype, pin_memory=device.type == "cuda")
         for _ in range(min(SLOTS, len(chunks)))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoomkern.images.readers import Reader
 from zoomkern.images.readers.reader import numpy_type
+from zoomkern.images.readers.tiles import parts_of, slices
 from zoomkern.images.tiles import TileCache
 
 Pixels = np.ndarray[Any, Any]
@@ -74,13 +75,17 @@ class TiledLevel(FileLevel):
         level: which one.
         cache: keeps decoded tiles.
         resident: read all tiles now and keep them as the file has them, compressed.
+        decoder: of JPEG tiles whose patches are read: ``imagecodecs`` or ``nvimgcodec``.
 
     Memory:
         The cache, and where ``resident`` the level's bytes in the file.
     """
 
-    def __init__(self, reader: Reader, level: int, cache: TileCache, resident: bool = False) -> None:
+    def __init__(
+        self, reader: Reader, level: int, cache: TileCache, resident: bool = False, decoder: str = "imagecodecs"
+    ) -> None:
         super().__init__(reader, level)
+        self.decoder = decoder
         size = reader.header.tile_sizes[level]
         if size is None:
             raise ValueError(f"level {level} of {reader.name} must have tiles of its own; it has none.")
@@ -95,22 +100,20 @@ class TiledLevel(FileLevel):
 
     def read(self, y: int, x: int, height: int, width: int) -> Pixels:
         """As :meth:`StoredLevel.read`; only the tiles under the window are decoded."""
-        tall, wide = self.tile_size
         window = np.empty((height, width, self.shape[0]), numpy_type(self.dtype))
-        for row in range(y // tall, -(-(y + height) // tall)):
-            top, bottom = max(row * tall, y), min((row + 1) * tall, y + height)
-            for column in range(x // wide, -(-(x + width) // wide)):
-                left, right = max(column * wide, x), min((column + 1) * wide, x + width)
-                tile = self.cache.get((*self._file, row, column), partial(self._decoded, row, column))
-                window[top - y : bottom - y, left - x : right - x] = tile[
-                    top - row * tall : bottom - row * tall, left - column * wide : right - column * wide
-                ]
+        for row, column, part, target in parts_of((y, x, height, width), self.tile_size):
+            tile = self.cache.get((*self._file, row, column), partial(self._decoded, row, column))
+            window[slices(target)] = tile[slices(part)]
         return window
 
-    def _decoded(self, row: int, column: int) -> Pixels:
+    def tile_bytes(self, row: int, column: int) -> bytes | None:
+        """A tile as the file has it; None for one that the file leaves out."""
         if self.resident is not None:
-            return self.reader.decode_tile(self.level, self.resident[row, column])
-        return self.reader.decode_tile(self.level, self.reader.tile_bytes(self.level, row, column))
+            return self.resident[row, column]
+        return self.reader.tile_bytes(self.level, row, column)
+
+    def _decoded(self, row: int, column: int) -> Pixels:
+        return self.reader.decode_tile(self.level, self.tile_bytes(row, column))
 
 
 class ReducedLevel(StoredLevel):

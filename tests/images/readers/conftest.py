@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zoomkern.images.readers import open_image
+from zoomkern.images.writers import convert
+
 HEIGHT, WIDTH, TILE = 150, 203, 64
 
 Writer = Callable[[Path, np.ndarray], None]
@@ -50,6 +53,20 @@ def _ome(path: Path, image: np.ndarray) -> None:
         planes = image.transpose(2, 0, 1)
         file.write(planes, subifds=1, metadata={"axes": "CYX", **size}, **tiles)
         file.write(planes[:, ::2, ::2], subfiletype=1, **tiles)
+
+
+def _aperio(path: Path, image: np.ndarray) -> None:
+    said = f"Aperio Image Library v12\r\n{image.shape[1]}x{image.shape[0]} (64x64) |AppMag = 40|MPP = 0.25"
+    with pytest.importorskip("tifffile").TiffWriter(path) as file:
+        for pixels in (image, image[::2, ::2]):
+            kind = {"photometric": "rgb", "compression": "zlib", "description": said, "metadata": None}
+            file.write(np.ascontiguousarray(pixels), tile=(TILE, TILE), **kind)
+
+
+def _converted(path: Path, image: np.ndarray) -> None:
+    np.save(path.with_suffix(".npy"), image)
+    convert(open_image(path.with_suffix(".npy")), path, tile=TILE)
+    path.with_suffix(".npy").unlink()
 
 
 def _zarr(version: int, **options: Any) -> Writer:
@@ -103,6 +120,8 @@ LOSSLESS: dict[str, tuple[str, Writer]] = {
     "tiff, pages": (".tif", _pyramid(compression="zlib")),
     "tiff, sub-directories": (".tif", _pyramid(subifds=True, compression="lzw")),
     "ome-tiff": (".ome.tif", _ome),
+    "aperio": (".svs", _aperio),
+    "converted": (".zoomkern", _converted),
     "zarr 2": (".zarr", _zarr(2)),
     "zarr 3": (".zarr", _zarr(3)),
     "zarr 3, shards": (".zarr", _zarr(3, shards=(128, 128, 3))),

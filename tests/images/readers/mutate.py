@@ -22,7 +22,9 @@ import numpy as np
 from zoomkern.images.readers import ReadError
 
 READERS = {
+    "AperioReader": "aperio",
     "ArrayReader": "arrays",
+    "ConvertedReader": "converted",
     "PictureReader": "pictures",
     "SlideReader": "slides",
     "TiffReader": "tiff",

@@ -20,7 +20,9 @@ MUTATE = Path(__file__).with_name("mutate.py")
 
 #: The formats whose files are damaged for each reader, in turn.
 DAMAGED = {
+    "AperioReader": ["aperio"],
     "ArrayReader": ["npy", "npy, Fortran's order"],
+    "ConvertedReader": ["converted"],
     "PictureReader": ["png", "jpeg", "webp", "bmp"],
     "SlideReader": ["tiff, pages", "tiff, jpeg, YCbCr"],
     "TiffReader": [
@@ -39,7 +41,7 @@ DAMAGED = {
 
 
 def check(written, reader, count, seed):
-    if reader == "SlideReader":
+    if reader in ("AperioReader", "SlideReader"):
         pytest.importorskip("openslide")
     paths = [str(written(form, str(number))) for number, form in enumerate(DAMAGED[reader])]
     command = [sys.executable, str(MUTATE), reader, str(count), str(seed), *paths]

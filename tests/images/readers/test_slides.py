@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 import zoomkern
 from zoomkern.images.readers import ReadError
+from zoomkern.images.readers.aperio import AperioReader
+from zoomkern.images.readers.files import RawFile
 from zoomkern.images.readers.slides import SlideReader
 from zoomkern.images.readers.tiff import TiffReader
 
@@ -93,21 +96,49 @@ def aperio(path, image, mpp):
                 file.write(np.ascontiguousarray(image[::3, ::3]), photometric="rgb", description=said, metadata=None)
 
 
-def test_a_scanner_s_slide_goes_to_openslide_and_without_it_to_tifffile(tmp_path, even, monkeypatch):
+def test_aperio_s_slide_is_told_by_openslide_and_read_by_its_tiles(tmp_path, even, monkeypatch):
     path = tmp_path / "slide.svs"
     aperio(path, even, 0.4990)
     slide = zoomkern.open_image(path)
     check_against_openslide(path)
 
-    assert isinstance(slide, SlideReader)
+    assert isinstance(slide, AperioReader)
+    assert slide.header.tile_sizes == ((64, 64), (64, 64))
     assert slide.mpp == 0.499
     assert slide.properties["openslide.vendor"] == "aperio"
-    monkeypatch.setattr("zoomkern.images.readers.opening.slide_vendor", lambda path: None)
+    assert slide.properties["aperio.AppMag"] == "40"
+    monkeypatch.setattr("zoomkern.images.readers.slides._openslide", missing)
     tiff = zoomkern.open_image(path)
-    assert isinstance(tiff, TiffReader)
+    assert type(tiff) is TiffReader
     assert (tiff.level_dimensions, tiff.mpp) == (slide.level_dimensions, 0.499)
-    window = tiff.read_window(1, 3, 5, 40, 60).astype(int) - slide.read_window(1, 3, 5, 40, 60)
-    assert np.abs(window).max() <= 2
+
+
+def missing():
+    raise ImportError("OpenSlide is not installed")
+
+
+@pytest.mark.parametrize("tag", ["TileOffsets", "TileByteCounts", "PhotometricInterpretation"])
+def test_what_is_not_plain_of_aperio_s_goes_to_openslide(tmp_path, even, tag):
+    """Tiles that are left out, which it makes up from others, and colours that only its decoders know."""
+    path = tmp_path / "slide.svs"
+    aperio(path, even, 0.25)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for page in (0, 2):
+            found = file.pages[page].tags[tag]
+            found.overwrite((*found.value[:-1], 0) if isinstance(found.value, tuple) else 8)
+
+    assert type(zoomkern.open_image(path)) is SlideReader
+
+
+def test_the_tiles_of_a_slide_stay_compressed_in_memory(tmp_path, even, monkeypatch):
+    path = tmp_path / "slide.svs"
+    aperio(path, even, 0.25)
+    offsets = torch.tensor([[[-5, 3], [60, 50], [100, 150]]])
+    wanted = zoomkern.gather_patches([zoomkern.Pyramid.open(path, where="resident")], offsets, 32)
+    slide = zoomkern.Pyramid.open(path, where="compressed", cache=0)
+
+    monkeypatch.setattr(RawFile, "read", None)  # nothing is read any more
+    assert torch.equal(zoomkern.gather_patches([slide], offsets, 32), wanted)
 
 
 @pytest.mark.parametrize("mpp", ["0", "-1", "nan", "1e9", "1e-9", "unknown"])

@@ -14,6 +14,7 @@ PLACES = [(x, y) for y in (-3, 10, 70, 120) for x in (0, 33, 64, 150, 190)]
 
 #: One format for each reader, and those whose library keeps a thread or a cache.
 FORMS = ["npy", "png", "tiff, jpeg 2000", "tiff, planar tiles", "tiff, pages", "ome-tiff", "zarr 2", "zarr 3, shards"]
+FORMS += ["aperio", "converted"]
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def check(patches, image, start, workers):
             expected[~seen] = outside
         assert np.array_equal(patch, expected), call
         count += 1
-    assert count == len(patches) == 180
+    assert count == len(patches) == 220
 
 
 @pytest.mark.parametrize(("start", "workers"), [("fork", 0), ("fork", 2), ("spawn", 1)])

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from zoomkern.images.readers.aperio import AperioReader, is_plain_aperio
 from zoomkern.images.readers.arrays import ArrayReader
 from zoomkern.images.readers.converted import MAGIC, ConvertedReader
 from zoomkern.images.readers.pictures import PictureReader
@@ -98,6 +99,7 @@ READERS: list[tuple[Callable[[Path, bytes], bool], type[Reader]]] = [
     (lambda file, head: is_zarr(file), ZarrReader),
     (lambda file, head: head.startswith(MAGIC), ConvertedReader),
     (lambda file, head: head.startswith(b"\x93NUMPY"), ArrayReader),
+    (lambda file, head: head[:4] in TIFF_MAGIC and is_plain_aperio(file), AperioReader),
     (_is_slide, SlideReader),
     (lambda file, head: head[:4] in TIFF_MAGIC, TiffReader),
     (_is_picture, PictureReader),

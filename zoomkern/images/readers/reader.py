@@ -123,6 +123,10 @@ class Reader(Levels):
         """``[tile height, tile width, C]`` of what :meth:`_tile_bytes` gave, whole also at the edges."""
         raise NotImplementedError
 
+    def _tile_file(self, handle: Any, level: int, data: bytes) -> bytes | None:
+        """As :meth:`tile_file`, where the format has such tiles."""
+        return None
+
     # What users call.
 
     @property
@@ -221,6 +225,17 @@ class Reader(Levels):
             if tile.shape != wanted:
                 raise ValueError(f"a tile of level {level} has the shape {tile.shape} instead of {wanted}")
             return tile
+
+    def tile_file(self, level: int, data: bytes | None) -> bytes | None:
+        """A tile as a JPEG file of its own, which decodes to RGB of :meth:`decode_tile`'s shape; None where it is none.
+
+        Raises:
+            ReadError: the bytes are no tile of this file.
+        """
+        if data is None:
+            return None
+        with self._reading():
+            return self._tile_file(self._handle(), level, data)
 
     def close(self) -> None:
         """Let go of the file; reading again opens it again."""

@@ -30,28 +30,47 @@ class SlideReader(Reader):
     """
 
     def _open(self) -> Any:
-        openslide = _openslide()
-        _check_byte_counts(self.path)
-        try:
-            return openslide.OpenSlide(self.path)
-        except openslide.OpenSlideUnsupportedFormatError:
-            raise ReadError(
-                f"path must name a slide that OpenSlide reads; got {self.name}, which it does not know. "
-                "Open it with zoomkern.open_image, or convert it to a tiled TIFF."
-            ) from None
+        return open_slide(self.path)
 
     def _read_header(self, handle: Any) -> Header:
-        properties = dict(handle.properties)
-        _check_tiles(properties)
-        sizes = tuple((int(width), int(height)) for width, height in handle.level_dimensions)
-        mpp = mean_mpp(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"))
-        return Header(sizes, 3, torch.uint8, (None,) * len(sizes), mpp=mpp, properties=properties)
+        return header_of_slide(handle)
 
     def _read_window(self, handle: Any, level: int, y: int, x: int, height: int, width: int) -> np.ndarray[Any, Any]:
         downsample = handle.level_downsamples[level]
         place = (round(x * downsample), round(y * downsample))
         pixels = np.asarray(handle.read_region(place, level, (width, height)))
         return on_white(pixels[..., :3], pixels[..., 3:])
+
+
+def open_slide(path: Path) -> Any:
+    """OpenSlide's handle.
+
+    Raises:
+        ReadError: OpenSlide does not know the file.
+        ValueError: A tile would be larger than the file.
+    """
+    openslide = _openslide()
+    _check_byte_counts(path)
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        raise ReadError(
+            f"path must name a slide that OpenSlide reads; got {str(path)!r}, which it does not know. "
+            "Open it with zoomkern.open_image, or convert it to a tiled TIFF."
+        ) from None
+
+
+def header_of_slide(handle: Any) -> Header:
+    """What OpenSlide says of a slide.
+
+    Raises:
+        ValueError: Its tiles are larger than any slide's.
+    """
+    properties = dict(handle.properties)
+    _check_tiles(properties)
+    sizes = tuple((int(width), int(height)) for width, height in handle.level_dimensions)
+    mpp = mean_mpp(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"))
+    return Header(sizes, 3, torch.uint8, (None,) * len(sizes), mpp=mpp, properties=properties)
 
 
 def _check_tiles(properties: dict[str, str]) -> None:

@@ -16,7 +16,13 @@ from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader, numpy
 from zoomkern.images.readers.resolution import mean_mpp
 from zoomkern.images.readers.tiff_colour import Colour, colour_of
 from zoomkern.images.readers.tiff_pages import Plane, pages_after_first, plane_of, pyramid_pages
-from zoomkern.images.readers.tiff_segments import check_compression, decode_segment, read_rows, segment_bytes
+from zoomkern.images.readers.tiff_segments import (
+    check_compression,
+    decode_segment,
+    read_rows,
+    segment_bytes,
+    whole_jpeg,
+)
 from zoomkern.images.readers.tiles import Window, assemble
 
 _TEXT_TAGS = {"ImageDescription": 270, "Make": 271, "Model": 272, "Software": 305, "DateTime": 306, "Artist": 315}
@@ -90,6 +96,10 @@ class TiffReader(Reader):
         if data is None:
             return self._empty(*plane.tile)
         return handle.colour.pixels(decode_segment(plane, 0, data))
+
+    def _tile_file(self, handle: _Tiff, level: int, data: bytes) -> bytes | None:
+        (plane,) = handle.levels[level]
+        return whole_jpeg(plane, data, handle.colour.is_rgb) if handle.colour.is_plain else None
 
     def _read_window(self, handle: _Tiff, level: int, y: int, x: int, height: int, width: int) -> np.ndarray[Any, Any]:
         planes = handle.levels[level]

@@ -45,6 +45,16 @@ class Colour(NamedTuple):
         """Whether paper, not darkness, lies behind the picture."""
         return self.photometric not in (_MIN_IS_BLACK,)
 
+    @property
+    def is_rgb(self) -> bool:
+        """Whether samples are red, green and blue."""
+        return self.photometric == _RGB
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the three samples of 8 bits that a decoder gives are the pixels."""
+        return self.photometric in (_RGB, _YCBCR) and (self.bits, self.samples, self.channels) == (8, 3, 3)
+
     def pixels(self, samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """``[H, W, C]`` of ``[H, W, samples]``."""
         if self.palette is not None:

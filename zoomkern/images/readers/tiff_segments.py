@@ -12,6 +12,9 @@ from zoomkern.images.readers.tiff_pages import Plane
 
 _JPEG, _JPEG2000, _WEBP = (7,), (33003, 33004, 33005, 34712), (50001,)
 
+#: Adobe's marker that samples are not to be converted.
+_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
+
 #: Compressions whose decoder gets the size of its result: none, CCITT, LZW, deflate, PackBits, LZMA, Zstandard.
 _BOUNDED = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 50000)
 
@@ -49,6 +52,23 @@ def decode_segment(plane: Plane, index: int, data: bytes) -> np.ndarray[Any, Any
     return np.asarray(pixels)[0]
 
 
+def whole_jpeg(plane: Plane, data: bytes, is_rgb: bool) -> bytes | None:
+    """A JPEG tile as a file of its own, with the tables that all tiles share; None where it is none of three samples.
+
+    Args:
+        plane: of the tile.
+        data: the tile as the file holds it.
+        is_rgb: whether the file says that its samples are RGB; the JPEG will say so too.
+    """
+    if plane.compression not in _JPEG or plane.samples != 3 or plane.planar or plane.dtype.itemsize != 1:
+        return None
+    frame = _start_of_frame(data)
+    if frame is None or _jpeg_size(data) != plane.tile:
+        return None
+    tables = plane.tables[2:-2] if plane.tables else b""
+    return data[:2] + tables + data[2:frame] + (_RGB if is_rgb else b"") + data[frame:]
+
+
 def read_rows(
     file: RawFile, plane: Plane, index: int, window: tuple[int, int, int, int]
 ) -> np.ndarray[Any, Any] | None:
@@ -73,6 +93,15 @@ def _announced(compression: int, data: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """From the first start-of-frame marker; a stream without one is refused by the decoder itself."""
+    at = _start_of_frame(data)
+    if at is None:
+        return None
+    height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+    return height, width
+
+
+def _start_of_frame(data: bytes) -> int | None:
+    """Where the first marker of a JPEG lies that tells its size."""
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF:
@@ -82,8 +111,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             at += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return height, width
+            return at
         if marker in (0xD9, 0xDA):
             break
         at += 2 if marker == 0x01 or 0xD0 <= marker <= 0xD8 else 2 + int.from_bytes(data[at + 2 : at + 4], "big")

@@ -1,8 +1,8 @@
 """zoomkern's own copy, whose format :mod:`zoomkern.images.readers.converted` tells.
 
 Why tiles: of 16384 x 16384 pixels, 256 x 256 patches at any place came in 0.85 ms from tiles of 256 when nothing was
-cached, in 10 ms from rows, which spread a patch over 256 places of the file where tiles spread it over four; narrower or
-smaller tiles read fewer bytes in more calls and were slower from the disk.
+cached, in 10 ms from rows, which spread a patch over 256 places of the file where tiles spread it over four; smaller or
+narrower tiles read fewer bytes in more calls and were slower from the disk.
 """
 
 from __future__ import annotations
