@@ -8,7 +8,7 @@ test: ; python -m pytest
 test-gpu: ; python -m pytest -m gpu
 bench: ; python -m pytest bench/ops/bench_*.py bench/readers/bench_*.py bench/models/bench_*.py --benchmark-only --bench-results bench/results
 cuda-record: ; python tests/cuda/record.py zoomkern/lib/libzoomkern_cuda.so
-bench-gpu: ; python -m pytest bench/gpu/bench_*.py bench/ops/bench_sampling.py --benchmark-only --bench-device cuda --bench-threads $$(nproc) --bench-results bench/results
+bench-gpu: ; python -m pytest bench/gpu/bench_*.py bench/ops/bench_sampling.py bench/ops/bench_expectation.py --benchmark-only --bench-device cuda --bench-threads $$(nproc) --bench-results bench/results
 report: ; python -m bench.report
 lint: ; ruff check && ruff format --check && mypy && lint-imports && clang-format --dry-run --Werror $(NATIVE)
 format: ; ruff check --fix && ruff format && clang-format -i $(NATIVE)

@@ -7,11 +7,13 @@ gathering's goals; the copy engine is their CE.
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 
 import pytest
 import torch
 
 from bench import timing
+from bench.gpu.graphs import captured
 from bench.timing import Rival
 
 BILLION = 10**9
@@ -109,6 +111,30 @@ def test_reading_device_memory(record, device, link):
         lambda: link.stream(source.data_ptr(), source.nbytes, 16 * link.multiprocessors()),
         [Rival("copy in device memory", lambda: target.copy_(source))],
         bytes_moved=source.nbytes,
+        share_of=None,
+        device=device,
+    )
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_two_passes(record, device, link, graph):
+    """What lies between two passes over a row: it decides whether a draw should be launched otherwise."""
+    blocks = link.multiprocessors()
+    newest = torch.cuda.get_device_capability()[0] >= 9
+
+    def way(kind):
+        if not newest and kind in ("dependent launch", "cluster of 8"):
+            return Rival(kind, None, missing="needs compute capability 9.0")
+        run = partial(link.passes, kind, blocks)
+        return Rival(kind, captured(run, 10) if graph else run)
+
+    first, *others = map(way, link.PASSES)
+    record(
+        f"passes-{'graph' if graph else 'eager'}",
+        f"two passes of {blocks} blocks that do next to nothing" + (", ten times in a CUDA graph" if graph else ""),
+        first.run,
+        others,
+        bytes_moved=8,
         share_of=None,
         device=device,
     )

@@ -3,6 +3,8 @@
 #include <cuda_runtime.h>
 #include <sys/mman.h>
 
+#include <cooperative_groups.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cuda/barrier>
@@ -106,6 +108,49 @@ __global__ void hold_kernel(volatile uint8_t* started, uint64_t nanoseconds) {
   } while (now - begin < nanoseconds);
 }
 
+// What two passes over a row share: the first counts in `seen`, the second needs what all blocks counted.
+__device__ __forceinline__ void first_pass(unsigned* seen) {
+  if (threadIdx.x == 0) atomicAdd(seen, 1u);
+}
+__device__ __forceinline__ void second_pass(const volatile unsigned* seen, uint32_t* sink) { use(*seen, sink); }
+
+__global__ void first_kernel(unsigned* seen) { first_pass(seen); }
+__global__ void second_kernel(const unsigned* seen, uint32_t* sink) { second_pass(seen, sink); }
+
+// The same, the second of which starts before the first has ended and waits for its results; compute capability 9.0.
+__global__ void early_first_kernel(unsigned* seen) {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+  first_pass(seen);
+}
+__global__ void early_second_kernel(const unsigned* seen, uint32_t* sink) {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+  second_pass(seen, sink);
+}
+
+__global__ void cooperative_kernel(unsigned* seen, uint32_t* sink) {
+  first_pass(seen);
+  cooperative_groups::this_grid().sync();
+  second_pass(seen, sink);
+}
+
+// The blocks of a cluster, which read one another's shared memory.
+__global__ void cluster_kernel(uint32_t* sink) {
+#if __CUDA_ARCH__ >= 900
+  __shared__ unsigned seen;
+  const auto cluster = cooperative_groups::this_cluster();
+  if (threadIdx.x == 0) seen = 0;
+  cluster.sync();
+  if (threadIdx.x == 0) atomicAdd(cluster.map_shared_rank(&seen, 0), 1u);
+  cluster.sync();
+  second_pass(cluster.map_shared_rank(&seen, 0), sink);
+  cluster.sync();
+#endif
+}
+
 int attribute_of(cudaDeviceAttr name) {
   int device = 0, value = -1;
   if (cudaGetDevice(&device) != cudaSuccess) return -1;
@@ -185,6 +230,41 @@ int bulk(const void* from, int64_t bytes, int blocks, uint32_t* sink, cudaStream
 
 int copy(void* to, const void* from, int64_t bytes, cudaStream_t queue) {
   return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, queue);
+}
+
+enum Passes { kTwoLaunches, kEarlyLaunch, kCooperative, kCluster };
+
+// Two passes of which the second needs all of the first, by `blocks` blocks of 512 threads.
+int passes(int kind, int blocks, unsigned* seen, uint32_t* sink, cudaStream_t queue) {
+  cudaLaunchConfig_t config = {};
+  cudaLaunchAttribute wish = {};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(512);
+  config.stream = queue;
+  config.attrs = &wish;
+  config.numAttrs = 1;
+  if (kind == kTwoLaunches) {
+    first_kernel<<<blocks, 512, 0, queue>>>(seen);
+    second_kernel<<<blocks, 512, 0, queue>>>(seen, sink);
+    return cudaGetLastError();
+  }
+  if (kind == kCooperative) {
+    wish.id = cudaLaunchAttributeCooperative;
+    wish.val.cooperative = 1;
+    return cudaLaunchKernelEx(&config, cooperative_kernel, seen, sink);
+  }
+  if (attribute_of(cudaDevAttrComputeCapabilityMajor) < 9) return cudaErrorNotSupported;
+  if (kind == kCluster) {
+    wish.id = cudaLaunchAttributeClusterDimension;
+    wish.val.clusterDim.x = 8;
+    wish.val.clusterDim.y = wish.val.clusterDim.z = 1;
+    config.gridDim = dim3((blocks + 7) / 8 * 8);
+    return cudaLaunchKernelEx(&config, cluster_kernel, sink);
+  }
+  early_first_kernel<<<blocks, 512, 0, queue>>>(seen);
+  wish.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  wish.val.programmaticStreamSerializationAllowed = 1;
+  return cudaLaunchKernelEx(&config, early_second_kernel, static_cast<const unsigned*>(seen), sink);
 }
 
 // Occupies `blocks` multiprocessors; `started`, page-locked, becomes 1 for each.

@@ -2,8 +2,8 @@
 # Everything that a GPU can tell, in under ten minutes: bench/gpu/everything.sh REPORT [STEP...]
 #
 # Builds for the GPU that is there, in a copy of the tree, then takes the steps, all of them if none is named:
-# tests, sanitizers (compute-sanitizer's four tools over every op), facts (what the driver says), ceilings (what the
-# link gives), benches (the ops). Nothing is downloaded. Each step has its own time limit, and none stops another.
+# tests, sanitizers (compute-sanitizer's four tools over every op), facts (what the driver says), benches (the ops),
+# ceilings (what the link gives). Nothing is downloaded. Each step has its own time limit, and none stops another.
 # REPORT gets summary.txt, log.txt, facts.json and the result files. PYTHON names the Python, which needs a torch with
 # CUDA, pytest, pytest-timeout, pytest-benchmark and hypothesis; nvcc and cmake must be there too.
 set -uo pipefail
@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 [ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1" && report=$(cd "$1" && pwd) || exit 2
 shift
-[ $# -gt 0 ] || set -- sanitizers tests facts ceilings benches
+[ $# -gt 0 ] || set -- sanitizers tests facts benches ceilings
 
 most=590 # seconds in all
 export report python=${PYTHON:-python3} tree PYTHONUNBUFFERED=1 MPLBACKEND=Agg
@@ -111,7 +111,10 @@ measure() { # measure SECONDS-A-ROW FILE...
 }
 
 ceilings() { measure 0.3 bench/gpu/bench_ceilings.py; }
-benches() { measure 0.6 bench/gpu/bench_gathering.py bench/gpu/bench_patches.py bench/ops/bench_sampling.py; }
+benches() {
+  measure 0.6 bench/gpu/bench_gathering.py bench/gpu/bench_patches.py bench/ops/bench_sampling.py \
+    bench/ops/bench_expectation.py
+}
 
 export root
 export -f build inside tests facts measure ceilings benches

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("ceilings.cu")
+PASSES = ("two launches", "dependent launch", "cooperative launch", "cluster of 8")
 PAGES = ("cudaHostAlloc", "4 KB pages", "huge pages")
 POPULATORS = min(16, os.cpu_count() or 1)
 HUGE = 1 << 21
@@ -30,6 +31,7 @@ _SIGNATURES = {
     "chase": (_POINTER, _LONG, _POINTER, _POINTER),
     "bulk": (_POINTER, _LONG, ctypes.c_int, _POINTER, _POINTER),
     "copy": (_POINTER, _POINTER, _LONG, _POINTER),
+    "passes": (ctypes.c_int, ctypes.c_int, _POINTER, _POINTER, _POINTER),
     "hold": (ctypes.c_int, ctypes.c_uint64, _POINTER, _POINTER),
 }
 
@@ -68,6 +70,11 @@ def _sink() -> Tensor:
     return torch.zeros(1, dtype=torch.int32, device="cuda")
 
 
+@functools.cache
+def _seen() -> Tensor:
+    return torch.zeros(1, dtype=torch.int32, device="cuda")
+
+
 def multiprocessors() -> int:
     return torch.cuda.get_device_properties(0).multi_processor_count
 
@@ -96,6 +103,11 @@ def bulk(address: int, nbytes: int, blocks: int | None = None) -> None:
 def copy(target: Tensor, address: int, nbytes: int) -> None:
     """The copy engine."""
     _queue("copy", target.data_ptr(), address, nbytes)
+
+
+def passes(kind: str, blocks: int) -> None:
+    """Two passes that do next to nothing, of which the second needs all of the first."""
+    _queue("passes", PASSES.index(kind), blocks, _seen().data_ptr(), _sink().data_ptr())
 
 
 def attribute(number: int) -> int:

@@ -14,12 +14,12 @@ WORK = f"B = {BATCH}, N = {DRAWS}, D = {FEATURES}, float32"
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
-def test_expectation(record, backward):
-    drawn = zoomkern.sample(workloads.attention(BATCH, 1024), DRAWS, seed=0)
-    features = torch.randn(BATCH, DRAWS, FEATURES, requires_grad=backward)
+def test_expectation(record, device, backward):
+    drawn = zoomkern.sample(workloads.attention(BATCH, 1024).to(device), DRAWS, seed=0)
+    features = torch.randn(BATCH, DRAWS, FEATURES, device=device, requires_grad=backward)
     log_prob = drawn.log_prob.detach().requires_grad_(backward)
     sample = drawn._replace(log_prob=log_prob)
-    grad = torch.randn(BATCH, FEATURES)
+    grad = torch.randn(BATCH, FEATURES, device=device)
 
     def run(pool):
         pooled = pool()
@@ -41,4 +41,5 @@ def test_expectation(record, backward):
         ours[1],
         [Rival(name, pool) for name, pool in rivals],
         bytes_moved=moved + 2 * features.nbytes if backward else moved,
+        device=device,
     )

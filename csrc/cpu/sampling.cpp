@@ -307,7 +307,7 @@ Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& 
   std::vector<Race> races;
   for (int64_t b = 0; b < batch.rows; ++b) {
     const int64_t wanted = limits ? read<int64_t>(*limits)[b] : rule.num_samples;
-    require(wanted >= 0 && wanted <= rule.num_samples, "zoomkern: counts must lie between 0 and num_samples");
+    require(wanted >= 0 && wanted <= rule.num_samples, "counts must lie between 0 and num_samples");
     const int64_t needed = repeats ? std::min<int64_t>(wanted, 1) : wanted, drawable = stats[b].drawable;
     if (drawable < needed && !rule.pad) throw std::runtime_error(complain_of_few(needed, drawable, b));
     draws[b] = drawable >= needed ? wanted : repeats ? 0 : drawable;
@@ -343,10 +343,10 @@ void check_index(const Tensor& index, const Batch& batch) {
   const Tensor drawn = dense(index);
   const int64_t *items = read<int64_t>(drawn), width = index.size(1);
   for (int64_t i = 0; i < batch.rows * width; ++i) {
-    require(items[i] >= -1 && items[i] < batch.items, "zoomkern: index must be -1 or an item");
-    require(items[i] < 0 || i % width == 0 || items[i - 1] >= 0, "zoomkern: index must have -1 behind the items only");
+    require(items[i] >= -1 && items[i] < batch.items, "index must be -1 or an item");
+    require(items[i] < 0 || i % width == 0 || items[i - 1] >= 0, "index must have -1 behind the items only");
     require(items[i] < 0 || score(batch.row(i / width), items[i]) != -kInf,
-            "zoomkern: index must name items that may be drawn");
+            "index must name items that may be drawn");
   }
 }
 

@@ -44,14 +44,14 @@ std::string complaint(const Fault& fault) {
     case kTooFew:
       return complain_of_few(fault.needed, fault.number, fault.row);
     case kUnknownPixels:
-      return "zoomkern: table must have known pixel types, the conversion's channels and aligned addresses; not so in "
+      return "table must have known pixel types, the conversion's channels and aligned addresses; not so in "
              "row " +
              std::to_string(fault.row);
     case kBadIndex:
-      return "zoomkern: index must be -1 or an item that may be drawn, and -1 behind the items only; got " +
+      return "index must be -1 or an item that may be drawn, and -1 behind the items only; got " +
              std::to_string(fault.number) + " in row " + std::to_string(fault.row);
     default:
-      return "zoomkern: counts must lie between 0 and num_samples; got " + std::to_string(fault.number) + " in row " +
+      return "counts must lie between 0 and num_samples; got " + std::to_string(fault.number) + " in row " +
              std::to_string(fault.row);
   }
 }

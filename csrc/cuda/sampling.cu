@@ -68,11 +68,24 @@ void run_short(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
   });
 }
 
+// Blocks that share each row, at most so many: as many as leave the fewest multiprocessors without work in the last of
+// the waves in which all blocks run.
+int64_t shares_of_rows(int64_t rows, int64_t most) {
+  const int64_t places = kLongBlocks * attribute(cudaDevAttrMultiProcessorCount);
+  int64_t best = 1;
+  const auto time = [&](int64_t shares) {
+    return static_cast<double>(pieces_of(rows * shares, places)) / static_cast<double>(shares);
+  };
+  for (int64_t shares = 1; shares <= std::min(most, pieces_of(4 * places, rows)); ++shares) {
+    if (time(shares) < time(best)) best = shares;
+  }
+  return best;
+}
+
 void run_long(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
   if (task.rows == 0) return;
   task.parts_each = pieces_of(task.items, kSpan);
-  const int64_t shares = pieces_of(kLongBlocks * attribute(cudaDevAttrMultiProcessorCount), task.rows);
-  task.blocks_each = std::min(shares, pieces_of(task.parts_each, Many::kSize / kWarp));
+  task.blocks_each = shares_of_rows(task.rows, pieces_of(task.parts_each, Many::kSize / kWarp));
   task.runners = scratch<Runner>(queue, kept, task.rows * task.room);
   task.parts = scratch<Part>(queue, kept, task.rows * task.parts_each);
   task.plans = scratch<Plan>(queue, kept, task.rows);

@@ -200,6 +200,7 @@ logits, seed = torch.zeros(1, 6, **cuda), torch.zeros((), dtype=torch.int64, **c
 one, lse = torch.ones(1, 1, **cuda), torch.ones(1, dtype=torch.float64, **cuda)
 table = torch.tensor([[one.data_ptr(), 1, 1, 1, 1, 1, 1, 77]], **cuda)
 far = torch.tensor([[1 << 40]], **cuda)
+said = []
 for call in (
     lambda: op.gather_patches([], table, places, conversion, 4, 4, 1, False, 4, False),
     lambda: op.sample(logits, None, seed, far[0], 2, 0, 1, True, 0),
@@ -212,6 +213,19 @@ for call in (
     except (RuntimeError, ValueError) as error:
         if "CUDA error" in str(error):
             raise
+        said.append(str(error))
+if sys.argv[1] == "triton":
+    from zoomkern.triton import faults
+    try:
+        faults.check("cuda")
+    except RuntimeError as error:
+        said.append(str(error))
+else:
+    try:
+        op.sample(logits, None, seed, None, 2, 0, 1, True, 0)
+    except RuntimeError as error:
+        said.append(str(error))
+print(" | ".join(said))
 print(int(torch.ones(7, **cuda).sum()))
 """
 
@@ -236,4 +250,16 @@ def test_faults_are_raised_at_once_where_that_is_asked_for(backend: str) -> None
 
 @each_backend
 def test_an_op_that_is_called_itself_never_reads_what_is_not_there(backend: str) -> None:
-    assert output_of(UNCHECKED, backend) == ["7"]
+    said, seven = output_of(UNCHECKED, backend)
+    assert "must" in said
+    assert seven == "7"
+
+
+@each_backend
+def test_a_number_of_no_item_is_told_at_once_where_that_is_asked_for(backend: str) -> None:
+    said, _ = output_of(UNCHECKED, backend, ZOOMKERN_CHECK="1")
+    for words in (
+        "counts must lie between 0 and num_samples; got 1099511627776 in row 0",
+        "index must be -1 or an item",
+    ):
+        assert words in said

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +179,33 @@ def test_a_compiled_step_runs_in_cuda_graphs(backend: str) -> None:
     manager = cudagraph_trees.get_container(torch.cuda.current_device()).tree_manager
     assert manager is not None
     assert manager.new_graph_id().id > 0  # graphs were recorded
+
+
+COMPILED_FIRST = """
+import sys, torch, zoomkern
+backend = sys.argv[1]
+images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8, device="cuda")
+
+@torch.compile(mode="reduce-overhead", fullgraph=True)
+def step(logits, seed):
+    return zoomkern.sample_patches(images, logits, 3, 8, seed=seed, backend=backend).index
+
+logits = torch.randn(2, 5, 5, device="cuda")
+for turn in range(5):
+    torch.compiler.cudagraph_mark_step_begin()
+    seed = torch.tensor([turn, -turn], device="cuda")
+    index = step(logits, seed).clone()
+    assert torch.equal(index, zoomkern.sample(logits, 3, seed=seed, backend="reference").index), turn
+print("equal")
+"""
+
+
+@each_backend
+def test_the_first_call_of_a_process_may_be_a_compiled_one(backend: str) -> None:
+    paths = {"PYTHONPATH": str(Path(zoomkern.__file__).parents[1])}
+    words = [sys.executable, "-c", COMPILED_FIRST, backend]
+    done = subprocess.run(words, env={**os.environ, **paths}, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
 
 
 class ZoomStep:

@@ -5,6 +5,7 @@ CUDA itself is a stand-in that records its calls. The views are real CUDA tensor
 
 import contextlib
 import copy
+import ctypes
 import gc
 import mmap
 import os
@@ -344,6 +345,26 @@ def test_memory_is_kept_where_cuda_does_not_let_go(cuda, monkeypatch):
     del image
     assert re.search("did not let go of 4,096 bytes of host memory: error number 4.", cuda.names[-1])
     assert owner() is not None
+
+
+def test_memory_that_only_a_copy_engine_reads_is_waited_for_too(cuda):
+    image = pinned()
+    image.pin()
+    del image
+    assert cuda.names == ["register", "synchronize", "unregister"]
+
+
+def test_a_device_with_other_addresses_is_refused(cuda, monkeypatch):
+    class Driver:
+        def cuDeviceGetAttribute(self, value, name, device):
+            assert (name, device) == (91, 1)
+            value._obj.value = 0
+
+    registration._check_host_pointers.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    with pytest.raises(RuntimeError, match=r"cuda:1 does not.*image\.tensor\.to"):
+        pinned().cuda_view(1)
+    registration._check_host_pointers.cache_clear()
 
 
 def test_what_is_dropped_during_a_capture_is_released_with_the_next_image(cuda):

@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from zoomkern.triton import masses, race, sampling, statistics, weights
+from zoomkern.triton import faults, masses, race, sampling, statistics, weights
 
 CHUNK = sampling.CHUNK
 KINDS = {"fp16": "*fp16", "bf16": "*bf16", "fp32": "*fp32", "fp64": "*fp64"}
@@ -55,6 +55,14 @@ def variants(scores: str) -> list[tuple[str, triton.JITFunction, dict[str, str],
         ("points", masses._points, points, {"ROW_SEEDS": False, "BLOCK": 1024}, EXACT),
         ("nodes", weights._nodes, {**nodes, "draws": LONG}, {**rule, **tile}, {}),
         ("quadrature", weights._quadrature, {**nodes, "integral": DOUBLE}, tile, {}),
+        (
+            "sums of weights",
+            weights._sums_from,
+            {"prob": DOUBLE, "rest": DOUBLE, "left": DOUBLE},
+            {"BLOCK": 1024},
+            EXACT,
+        ),
+        ("index at fault", faults._note_index, {"fault": LONG, "wrong": LONG, "number": LONG}, {}, EXACT),
         ("drawn gradient", sampling._drawn, drawn, {"TILE": sampling.TILE}, EXACT),
     ]
 

@@ -276,16 +276,6 @@ class TestWeights:
             wanted = reference_weights.murthy(prob, rest, torch.float64)
         assert torch.allclose(weight[0], wanted, rtol=2e-12, atol=0)
 
-    def test_padding_and_what_cannot_be_drawn_weigh_nothing(self, device: torch.device) -> None:
-        logits = torch.tensor([[0.0, 1.0, -INF, 2.0], [0.0] * 4])
-        index = torch.tensor([[3, 2, -1], [1, 4, 1 << 40]])
-        for sampler, estimator in [(s, e) for s in SAMPLERS for e in ESTIMATORS[s]]:
-            case = Case(logits, 3, sampler, estimator)
-            log_prob, weight, _ = sampling.draw_weights(*on(device, logits, None, index), *case.codes())
-            assert bool((log_prob.cpu()[index != torch.tensor([[3], [1]])] == 0).all())
-            assert bool((weight.cpu()[index != torch.tensor([[3], [1]])] == 0).all())
-            assert bool(weight.isfinite().all())
-
 
 class TestGradient:
     def test_repeated_items_add_up(self, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,13 +317,64 @@ class TestEdges:
 
     @samplers
     @pytest.mark.parametrize("pad", [False, True])
-    def test_counts_outside_their_range_are_cut(self, sampler: str, pad: bool, device: torch.device) -> None:
-        logits, estimator = torch.randn(2, 6), "desraj" if sampler == "gumbel" else None
-        parts = [
-            Case(logits, 3, sampler, estimator, counts=torch.tensor(counts), pad=pad).given(device)
-            for counts in ((-4, 1 << 40), (0, 3))
-        ]
-        assert all(torch.equal(a, b) for a, b in zip(*parts, strict=True))
+    def test_a_count_outside_its_range_is_told_and_draws_nothing(
+        self, sampler: str, pad: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logits, estimator = torch.randn(3, 6), "desraj" if sampler == "gumbel" else None
+        case = Case(logits, 3, sampler, estimator, counts=torch.tensor([-4, 2, 1 << 40]), pad=pad)
+        with monkeypatch.context() as patch:
+            patch.setattr(faults, "check_if_asked", lambda device: None)
+            given = case.given(device)
+        with pytest.raises(
+            RuntimeError, match="counts must lie between 0 and num_samples; got (-4 in row 0|1099.* in row 2)"
+        ):
+            faults.check(device)
+        assert given[0][[0, 2]].tolist() == [[-1] * 3] * 2
+        valid = Case(logits, 3, sampler, estimator, counts=torch.tensor([0, 2, 0]), pad=pad).given(device)
+        assert all(torch.equal(a, b) for a, b in zip(given, valid, strict=True))
+
+    @pytest.mark.parametrize("sampler", ["gumbel", "threshold", "replacement", "topk"])
+    @pytest.mark.parametrize(
+        ("index", "kept"),
+        [([1, 6, 2], 1), ([1, -2, 2], 1), ([1, 2, 4], 2), ([1, -1, 2], 1), ([-1, -1, 0], 0), ([1 << 40, 1, 2], 0)],
+        ids=["outside", "below", "masked", "behind padding", "behind all padding", "far outside"],
+    )
+    def test_an_index_of_no_item_is_told_and_what_follows_is_padding(
+        self, index: list[int], kept: int, sampler: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logits = torch.randn(2, 6)
+        logits[0, 4] = -INF
+        codes = Case(logits, 3, sampler, "desraj" if sampler == "gumbel" else None).codes()
+        whole = torch.tensor([[0, 5, 3]])
+        with monkeypatch.context() as patch:
+            patch.setattr(faults, "check_if_asked", lambda device: None)
+            given = sampling.draw_weights(*on(device, logits, None, torch.cat([torch.tensor([index]), whole])), *codes)
+        with pytest.raises(
+            RuntimeError, match=f"index must be -1 or an item.*got {index[kept + (index[kept] == -1)]} in row 0|got 0"
+        ):
+            faults.check(device)
+        padded = torch.tensor([index[:kept] + [-1] * (3 - kept)])
+        wanted = sampling.draw_weights(*on(device, logits, None, torch.cat([padded, whole])), *codes)
+        assert all(torch.equal(a, b) for a, b in zip(given, wanted, strict=True))
+
+    def test_a_gradient_of_no_item_is_told(self, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+        logits = torch.tensor([[0.0, 1.0, -INF]])
+        index, grad, lse = torch.tensor([[0, 2]]), torch.ones(1, 2), logits.double().logsumexp(1)
+        with pytest.raises(RuntimeError, match="index must be -1 or an item.*got 2 in row 0"):
+            sampling.sample_backward(*on(device, grad, logits, None, index, lse)), faults.check(device)
+        with monkeypatch.context() as patch:
+            patch.setattr(faults, "check_if_asked", lambda device: None)
+            given = sampling.sample_backward(*on(device, grad, logits, None, index, lse))
+        faults.notes(device).zero_()
+        wanted = sampling.sample_backward(*on(device, grad, logits, None, torch.tensor([[0, -1]]), lse))
+        assert torch.equal(given, wanted)
+
+    def test_faults_first_met_in_inference_mode_are_told_later_too(self, device: torch.device) -> None:
+        faults._NOTES.pop(device, None)
+        case = Case(torch.tensor([[0.0, NAN]]), 1, "topk")
+        for mode in (True, False, False):
+            with torch.inference_mode(mode), pytest.raises(RuntimeError, match="got nan in row 0, item 1"):
+                case.given(device), faults.check(device)
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -485,7 +526,7 @@ def test_every_kernel_is_launched_without_fusion(device: torch.device, monkeypat
         index, _, _, lse = case.given(device)
         assert_gradient(case, index, lse, device)
     assert set(fused.values()) == {False}
-    assert len(fused) == 9
+    assert len(fused) == 10
 
 
 @triton.jit

@@ -143,7 +143,7 @@ def call(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except RuntimeError as error:
-        if str(error).startswith("logits must"):
+        if str(error).startswith(("logits must", "index must", "counts must", "table must")):
             raise ValueError(str(error)) from None
         raise
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import weakref
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 30
 #: cudaHostRegister's flags: ReadOnly; Portable and Mapped; none.
 FLAGS = {"read-only": 0x08, "portable": 0x01 | 0x02, "default": 0x00}
+#: Number of the device attribute CanUseHostPointerForRegisteredMem.
+HOST_POINTERS = 91
 #: Errors by which CUDA says that this memory cannot be registered so: invalid value, refused by the operating system,
 #: already registered, not supported.
 UNSUITABLE = (1, 304, 712, 801)
@@ -71,7 +74,7 @@ class Registration:
         self._address, self._nbytes = storage.data_ptr(), storage.nbytes()
         self._layout = (tuple(image.shape), image.stride(), image.storage_offset())
         self._dtype = image.dtype
-        self._devices: set[int] = set()
+        self._devices = {device}  # its copy engine may read without a view
         chunks = _chunks(self._address, self._nbytes)
         self.how = _register(chunks, flags, device, progress)
         # A reference that only `_let_go` gives back, so that the end of the interpreter does not free the memory.
@@ -80,6 +83,7 @@ class Registration:
 
     def view(self, device: int) -> Tensor:
         """The image as a tensor on a CUDA device, over the same bytes; it keeps this registration alive."""
+        _check_host_pointers(device)
         self._devices.add(device)
         memory = (ctypes.c_char * self._nbytes).from_address(self._address)
         vars(memory)["owner"] = self  # torch keeps the buffer, the buffer keeps the registration
@@ -138,6 +142,23 @@ def device_index(device: torch.device | str | int | None) -> int:
     if index >= torch.cuda.device_count():
         raise ValueError(f"device must be one of {torch.cuda.device_count()} CUDA devices; got {wanted}. Choose one.")
     return index
+
+
+@functools.cache
+def _check_host_pointers(device: int) -> None:
+    """A view has the host's addresses, which all but some integrated GPUs use for registered memory.
+
+    Raises:
+        RuntimeError: This device has others.
+    """
+    value = ctypes.c_int(1)
+    with contextlib.suppress(OSError):  # torch finds the driver where the loader does not
+        ctypes.CDLL("libcuda.so.1").cuDeviceGetAttribute(ctypes.byref(value), HOST_POINTERS, device)
+    if not value.value:
+        raise RuntimeError(
+            f"A CUDA view needs a device that reads page-locked memory at the host's addresses; cuda:{device} does not."
+            " Copy the image: image.tensor.to('cuda')."
+        )
 
 
 def _chunks(address: int, nbytes: int) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """Value errors on a device: a kernel notes the first, and whoever synchronises next may ask for it.
 
-A row that is at fault draws nothing: index -1, weight 0, log_prob 0. Asking reads device memory, which waits for the
-device, so no later call asks by itself: call :func:`check` where the program waits anyway, or set ``ZOOMKERN_CHECK=1``
-to have every draw ask at once. What is noted stays until it is asked for.
+A row that is at fault draws nothing: index -1, weight 0, log_prob 0. Asking waits for the device, so no later call
+asks by itself: call :func:`check` where the program waits anyway, or set ``ZOOMKERN_CHECK=1`` to have every draw ask at
+once. What is noted stays until it is asked for.
 """
 
 from __future__ import annotations
@@ -17,14 +17,21 @@ from torch import Tensor
 NAN = tl.constexpr(1)
 INFINITE = tl.constexpr(2)
 SHORT = tl.constexpr(3)
+INDEX = tl.constexpr(4)
+COUNT = tl.constexpr(5)
 
 _NOTES: dict[torch.device, Tensor] = {}
 
 
 def notes(device: torch.device) -> Tensor:
-    """The one int64 ``[4]`` of a device: kind of fault (0 is none), row, and the two numbers of :func:`note`."""
+    """The one int64 ``[4]`` of a device: kind of fault (0 is none), row, and the two numbers of :func:`note`.
+
+    It is page-locked host memory, which kernels write too: device memory that is first asked for while a graph is
+    recorded would belong to that graph.
+    """
     if device not in _NOTES:
-        _NOTES[device] = torch.zeros(4, dtype=torch.int64, device=device)
+        with torch.inference_mode(False):  # whoever asks for it first, it serves other calls too
+            _NOTES[device] = torch.zeros(4, dtype=torch.int64, pin_memory=device.type == "cuda")
     return _NOTES[device]
 
 
@@ -38,6 +45,21 @@ def note(fault, kind, row, number, drawable):
         tl.store(fault + 3, drawable)
 
 
+@triton.jit
+def _note_index(fault, wrong, number):
+    row = tl.program_id(0).to(tl.int64)
+    if tl.load(wrong + row) != 0:
+        note(fault, INDEX, row, tl.load(number + row), row * 0)
+
+
+def note_index(index: Tensor, wrong: Tensor) -> None:
+    """Note the first number in each row of ``index [B, N]`` that is ``wrong``."""
+    if not index.numel():
+        return
+    number = index.gather(1, wrong.byte().argmax(1, keepdim=True)).squeeze(1)
+    _note_index[(len(index),)](notes(index.device), wrong.any(1).long(), number, enable_fp_fusion=False)
+
+
 def check(device: torch.device | str) -> None:
     """Raise what was noted on ``device`` since the last check, and forget it; waits for the device."""
     device = torch.device(device)
@@ -45,6 +67,8 @@ def check(device: torch.device | str) -> None:
         device = torch.device("cuda", torch.cuda.current_device())
     if device not in _NOTES:
         return
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     kind, row, number, drawable = _NOTES[device].tolist()
     if kind == 0:
         return
@@ -54,6 +78,12 @@ def check(device: torch.device | str) -> None:
             f"logits must have at least {number} items that may be drawn in every row; row {row} has {drawable}. "
             "Draw fewer, widen the mask, or pass on_short='pad'."
         )
+    if kind == INDEX.value:
+        raise RuntimeError(
+            f"index must be -1 or an item that may be drawn, and -1 behind the items only; got {number} in row {row}"
+        )
+    if kind == COUNT.value:
+        raise RuntimeError(f"counts must lie between 0 and num_samples; got {number} in row {row}")
     raise RuntimeError(
         f"logits must be finite, or -inf where nothing may be drawn; got {'nan' if kind == NAN.value else 'inf'} in "
         f"row {row}, item {number}. Look for an overflow in the network that made them, or mask such items."

@@ -71,7 +71,8 @@ def draw_weights(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log_prob and weight ``[B, N]`` of a draw that is given, and lse ``[B]``.
 
-    An index outside the row, or of an item that may not be drawn, counts as padding.
+    An index outside the row, of an item that may not be drawn, or behind a -1 is noted; with it and what follows the
+    row is padding.
     """
     arguments.check_scores(logits, mask, index)
     arguments.check_codes(sampler, estimator)
@@ -80,7 +81,10 @@ def draw_weights(
         scores = _scores(logits, mask)
         chunk = _chunk(scores, chunk)
         rows = statistics.measure(scores, None, index.shape[1], sampler == REPLACEMENT, True, chunk)
-        inside = _cut_off(torch.where(index < scores.shape[1], index, -1), rows.draws)
+        drawable = _drawable(scores, index)
+        good = drawable.byte().cummin(1).values.bool()
+        faults.note_index(index, ~good & (index != -1))
+        inside = torch.where(good & (rows.draws > 0)[:, None], index, -1)
         width = _width(scores, index.shape[1])
         weighed = _masses(scores, rows.top, (inside >= 0).sum(1), width, sampler, chunk)
         log_prob, weight = _weigh(scores, rows, weighed, inside, sampler, estimator, chunk)
@@ -102,13 +106,15 @@ def sample_backward(
         draws = index.shape[1]
         scores = _scores(logits, mask)
         chunk = _chunk(scores, chunk)
-        inside = (index >= 0) & (index < items)
+        inside = _drawable(scores, index)
+        faults.note_index(index, ~inside & (index != -1))
         place = torch.where(inside, index, -1).contiguous()
         grad = torch.where(inside, grad_log_prob.double(), 0.0).contiguous()
         given = (scores, lse.contiguous(), grad.sum(1))
         chunks, tiles = triton.cdiv(items, chunk), triton.cdiv(draws, TILE)
         _dense[(batch * chunks,)](*given, out, items, chunks, CHUNK=chunk, enable_fp_fusion=False)
         _drawn[(batch * tiles,)](*given, place, grad, out, items, draws, tiles, TILE=TILE, enable_fp_fusion=False)
+        faults.check_if_asked(logits.device)
     return out
 
 
@@ -119,6 +125,12 @@ def _scores(logits: Tensor, mask: Tensor | None) -> Tensor:
     """
     scores = logits if mask is None else torch.where(mask, logits, -torch.inf)
     return scores.contiguous() if scores.shape[1] else scores.new_full((scores.shape[0], 1), -torch.inf)
+
+
+def _drawable(scores: Tensor, index: Tensor) -> Tensor:
+    """Where ``index [B, N]`` names an item that may be drawn."""
+    items = scores.shape[1]
+    return (index >= 0) & (index < items) & (scores.gather(1, index.clamp(0, items - 1)) > -torch.inf)
 
 
 def _chunk(scores: Tensor, chunk: int) -> int:

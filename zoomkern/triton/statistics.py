@@ -104,8 +104,10 @@ def _settle(
     whole = tl.sum(sums, 0)
 
     wanted = able * 0 + num_samples
+    asked = wanted
     if COUNTED:
-        wanted = tl.minimum(tl.maximum(tl.load(counts + row), 0), wanted)
+        asked = tl.load(counts + row)
+        wanted = tl.where((asked < 0) | (asked > wanted), 0, asked)
     needed = wanted
     fallback = able
     if REPEATS:
@@ -118,6 +120,8 @@ def _settle(
         draws = able * 0
         given = tl.load(scores + row * items + item).to(tl.float64)
         faults.note(fault, tl.where(given == given, faults.INFINITE, faults.NAN), row, item, able)
+    elif asked != wanted:
+        faults.note(fault, faults.COUNT, row, asked, able)
     elif not PAD and able < needed:
         faults.note(fault, faults.SHORT, row, needed, able)
     tl.store(row_top + row, best)

@@ -24,10 +24,25 @@ def desraj(prob: Tensor, rest: Tensor, draws: Tensor) -> Tensor:
         rest: ``[B]`` float64, the mass of all items that were not drawn.
         draws: ``[B]`` int64.
     """
+    batch, width = prob.shape
     n = draws[:, None]
-    left = rest[:, None] + prob.flip(1).cumsum(1).flip(1)  # 1 - sum_{l<j} p_l without its cancellation
-    later = n - 1 - torch.arange(prob.shape[1], device=prob.device)
+    left = torch.empty_like(prob)  # 1 - sum_{l<j} p_l without its cancellation
+    block = min(max(triton.next_power_of_2(width), 16), BLOCK)
+    _sums_from[(batch,)](prob, rest, left, width, BLOCK=block, enable_fp_fusion=False)
+    later = n - 1 - torch.arange(width, device=prob.device)
     return (left + later * prob) / n.clamp(min=1)
+
+
+@triton.jit(do_not_specialize=["width"])
+def _sums_from(prob, rest, left, width, BLOCK: tl.constexpr):
+    """For each draw of a row the rest and all draws from it on, in one order; torch's ``cumsum`` promises none."""
+    row = tl.program_id(0).to(tl.int64)
+    total = tl.load(rest + row)
+    for start in range(0, width, BLOCK):
+        j = width - 1 - start - tl.arange(0, BLOCK)
+        p = tl.load(prob + row * width + j, mask=j >= 0, other=0.0)
+        tl.store(left + row * width + j, total + tl.cumsum(p, 0), mask=j >= 0)
+        total += tl.sum(p, 0)
 
 
 @triton.jit

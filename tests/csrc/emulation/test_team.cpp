@@ -1,4 +1,5 @@
 // The teams of csrc/cuda/team.cuh, and the emulation itself, whose errors must be noticed.
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -104,10 +105,33 @@ void forget_a_barrier(int* result) {
   result[threadIdx.x] = sum;
 }
 
+// Every thread reads what all wrote, and writes the next round's number too early.
+void write_before_all_have_read(int* result) {
+  int* shared = shared_at<int>(0);
+  int right = 0;
+  for (int round = 0; round < 8; ++round) {
+    shared[threadIdx.x] = round;
+    __syncthreads();
+    for (unsigned i = 0; i < blockDim.x; ++i) right += shared[i] == round;
+  }
+  result[threadIdx.x] = right;
+}
+
+// How many of 20 launches of a block of 128 threads go wrong.
+int wrong_launches() {
+  int wrong = 0;
+  for (int launches = 0; launches < 20; ++launches) {
+    std::vector<int> result(128);
+    launch(write_before_all_have_read, dim3(1), 128, 512, nullptr, result.data());
+    wrong += std::count(result.begin(), result.end(), 8 * 128) < 128;
+  }
+  return wrong;
+}
+
 }  // namespace
 
 int main() {
-  for (uint64_t seed = 0; seed < 5; ++seed) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
     emulation::reseed(seed);
     check_team<WarpTeam>(96, "a warp");
     check_team<BlockTeam<32>>(32, "a block of one warp");
@@ -127,6 +151,7 @@ int main() {
   std::vector<int> result(64);
   launch(forget_a_barrier, dim3(1), 64, 256, nullptr, result.data());
   expect(std::count(result.begin(), result.end(), 64) < 64, "a missing barrier shows");
+  expect(wrong_launches() > 3, "a missing barrier between reading and writing again shows");
   std::printf("%d failures\n", failures);
   return failures != 0;
 }
