@@ -345,8 +345,7 @@ void check_index(const Tensor& index, const Batch& batch) {
   for (int64_t i = 0; i < batch.rows * width; ++i) {
     require(items[i] >= -1 && items[i] < batch.items, "index must be -1 or an item");
     require(items[i] < 0 || i % width == 0 || items[i - 1] >= 0, "index must have -1 behind the items only");
-    require(items[i] < 0 || score(batch.row(i / width), items[i]) != -kInf,
-            "index must name items that may be drawn");
+    require(items[i] < 0 || score(batch.row(i / width), items[i]) != -kInf, "index must name items that may be drawn");
   }
 }
 

@@ -9,7 +9,6 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
-#include <mutex>
 #include <stdexcept>
 
 namespace zoomkern::host {
@@ -34,23 +33,32 @@ struct Copy {
 __attribute__((tls_model("initial-exec"))) thread_local Copy* volatile copying = nullptr;
 
 struct sigaction before;
+volatile sig_atomic_t gave_back = 0;
 
-void on_bus_error(int signal, siginfo_t* info, void* context) {
+// What is no fault of a copy goes to the handler that was there before, as if ours had never been. Should that one give
+// back to ours what it found when it was installed, as faulthandler does, the process ends.
+void on_bus_error(int signal, siginfo_t* info, void*) {
   const char* address = static_cast<const char*>(info->si_addr);
   Copy* const copy = copying;
   if (copy && address >= copy->begin && address < copy->end) siglongjmp(copy->lost, 1);
-  if (before.sa_flags & SA_SIGINFO) return before.sa_sigaction(signal, info, context);
-  if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) return before.sa_handler(signal);
-  ::sigaction(signal, &before, nullptr);    // a fault happens again and ends the process,
+  struct sigaction next = before;
+  if (gave_back || (!(next.sa_flags & SA_SIGINFO) && next.sa_handler == SIG_IGN)) next = {};
+  gave_back = 1;
+  ::sigaction(signal, &next, nullptr);      // a fault happens again,
   if (info->si_code <= 0) ::raise(signal);  // a signal that was sent has to be sent again
 }
 
+// Installs the handler unless it is the present one: others come after it, as torch's in the workers of a DataLoader.
 void install() {
-  struct sigaction ours = {};
+  struct sigaction ours = {}, present = {};
   ours.sa_sigaction = &on_bus_error;
   ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   ::sigemptyset(&ours.sa_mask);
-  ::sigaction(SIGBUS, &ours, &before);
+  ::sigaction(SIGBUS, nullptr, &present);
+  if ((present.sa_flags & SA_SIGINFO) && present.sa_sigaction == &on_bus_error) return;
+  before = present;
+  gave_back = 0;
+  ::sigaction(SIGBUS, &ours, nullptr);
 }
 
 bool is_resident(const char* begin, const char* end) {
@@ -92,8 +100,7 @@ void for_each_part(const Window& window, const char* map, std::size_t size, cons
 }  // namespace
 
 bool copy_tiles(const Window& window, const char* map, std::size_t size, const Tiles& tiles) {
-  static std::once_flag installed;
-  std::call_once(installed, install);
+  install();
   const std::size_t pitch = tiles.side * window.pixel_bytes, window_pitch = window.width * window.pixel_bytes;
   bool resident = true;
   for_each_part(window, map, size, tiles, [&](char*, const char* from, std::size_t row_bytes, std::size_t rows) {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image
 
@@ -20,10 +22,10 @@ def words(run, images, output, *more):
     return [str(word) for word in given]
 
 
-def start(*arguments):
+def start(*arguments, **options):
     """A process, with nothing of a launcher in its environment."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
-    return subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True, **options)
 
 
 def command(*arguments):
@@ -83,6 +85,39 @@ def test_an_image_that_ends_the_process_is_given_up_and_blames_no_other(run, fol
     assert start("-c", script, *given).wait(300) == 1  # it is not opened again
     assert command(*given, "--max-starts=3").wait(300) == 0
     assert not list((out / "started").iterdir())
+
+
+@pytest.mark.parametrize(("sent", "status", "said"), [("SIGTERM", 143, "terminated"), ("SIGINT", 130, "interrupted")])
+def test_a_process_that_is_told_to_end_blames_no_image(run, folders, tmp_path, sent, status, said):
+    """Twice, during 001: a batch system that needs the machine is no reason to give an image up."""
+    images, out = folders.save_images(tmp_path / "images", 3), tmp_path / "out"
+    script = (
+        "import signal, sys, time\n"
+        "from zoomkern.cli import predict_folder\n"
+        "from zoomkern.training.folder import predict\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+        "keep = predict._keep\n"
+        "def slow(task, *more):\n"
+        "    if task.image.name == '001.png':\n"
+        "        print('here', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    return keep(task, *more)\n"
+        "predict._keep = slow\n"
+        "sys.exit(predict_folder.main(['predict', *sys.argv[1:]]))\n"
+    )
+    given = words(run, images, out, "--top=0")
+    for _ in range(2):
+        process = start("-c", script, *given, stderr=subprocess.PIPE)
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(getattr(signal, sent))
+        _, error = process.communicate(timeout=60)
+        assert (process.returncode, error.splitlines()[-1]) == (
+            status,
+            f"zoomkern predict: {said}; the same command goes on.",
+        )
+        assert "Traceback" not in error
+    assert command(*given).wait(300) == 0
+    assert json.loads((out / "summary.json").read_bytes())["done"] == 3
 
 
 def test_torchrun_goes_on_behind_an_image_that_fails(run, folders, tmp_path):

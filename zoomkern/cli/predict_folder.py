@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from zoomkern import checks
@@ -20,7 +23,8 @@ def main(words: Sequence[str]) -> int:
             ``--model.model.num_samples=50``.
 
     Returns:
-        0, or 1 where an image failed; of torchrun's processes the last to end says so for all.
+        0, or 1 where an image failed; of torchrun's processes the last to end says so for all. 130 after Ctrl-C, 143
+        after a SIGTERM.
 
     Raises:
         ValueError: options that do not fit.
@@ -32,7 +36,15 @@ def main(words: Sequence[str]) -> int:
     strange = [word for word in others if word.startswith("-") and not word.startswith("--model.")]
     if strange:
         parser.error(f"unrecognized arguments: {' '.join(strange)}")
-    return _run(args, others)
+    try:
+        with _terminable():
+            return _run(args, others)
+    except KeyboardInterrupt as reason:
+        ended = isinstance(reason, _Terminated)
+        print(
+            f"zoomkern predict: {'terminated' if ended else 'interrupted'}; the same command goes on.", file=sys.stderr
+        )
+        return 128 + (signal.SIGTERM if ended else signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,6 +145,27 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun ends all processes when one fails: the last one says it
         return 1 if summary["failed"] and not summary["missing"] else 0
     return 1 if failed else 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """A SIGTERM, by which batch systems end a job."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A SIGTERM leaves as Ctrl-C does: the image at work is not to blame for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _network(args: argparse.Namespace) -> tuple[Path, Path]:

@@ -56,4 +56,24 @@ def alone(lock: Path, wait: bool = False) -> Iterator[None]:
         except BlockingIOError:
             where = str(lock.parent)
             raise OSError(f"another process works in {where!r}. Wait for it, or choose another folder.") from None
+        if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            raise OSError(f"another process has just ended its work in {str(lock.parent)!r}. Try again.")
         yield
+
+
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes, and the newest modification in nanoseconds, of an image's files: of a folder all in it, and MIRAX's."""
+    files = [path]
+    beside = path.with_suffix("")  # where MIRAX keeps its pixels
+    for folder in (path, beside if path.suffix.lower() == ".mrxs" else path):
+        if folder.is_dir():
+            files += [Path(where, file) for where, _, names in os.walk(folder) for file in names]
+    nbytes = modified = 0
+    for file in dict.fromkeys(files):
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        nbytes += 0 if file.is_dir() else status.st_size
+        modified = max(modified, status.st_mtime_ns)
+    return nbytes, modified

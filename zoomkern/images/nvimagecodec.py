@@ -7,7 +7,9 @@ Source:
 from __future__ import annotations
 
 import functools
+import math
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoomkern.images.readers import ReadError
 from zoomkern.images.readers.tiles import Window, parts_of, slices
 from zoomkern.images.stored import TiledLevel
+
+#: Bytes of tiles that are decoded together; those under one window at least.
+MOST_BYTES = 1 << 28
 
 Place = tuple[int, int, int]  # image, row and column
 
@@ -43,31 +47,35 @@ class DeviceTiles:
     Args:
         levels: of each image.
         device: where tiles are wanted.
+        span: ``(height, width)`` of the windows, in pixels.
     """
 
-    def __init__(self, levels: Sequence[TiledLevel], device: torch.device) -> None:
+    def __init__(self, levels: Sequence[TiledLevel], device: torch.device, span: tuple[int, int]) -> None:
         self._levels = levels
         self._device = device
+        most = max(_bytes_under(level, span) for level in levels)
+        self._together = max(MOST_BYTES // most, 1)
         self._tiles: dict[Place, Tensor] = {}
 
-    def copy(self, windows: Sequence[tuple[int, Window]], slot: Tensor) -> None:
-        """Windows of images in a slot ``[m, h, w, C]`` on the device.
+    def fill(self, slot: Tensor, windows: Sequence[tuple[int, Window]]) -> None:
+        """Copy windows of images to a slot ``[m, h, w, C]`` on the device.
 
         Args:
-            windows: of each the image, and the window inside it, no larger than ``[h, w]``.
             slot: gets the i-th window at its top left.
+            windows: of each the image, and the window inside it, no larger than ``[h, w]``.
 
         Raises:
             ReadError: A tile is damaged.
         """
-        parts = [
-            (i, (image, row, column), part, target)
-            for i, (image, window) in enumerate(windows)
-            for row, column, part, target in parts_of(window, self._levels[image].tile_size)
-        ]
-        tiles = self._fetch([place for _, place, _, _ in parts])
-        for i, place, part, target in parts:
-            slot[i][slices(target)] = tiles[place][slices(part)]
+        for first in range(0, len(windows), self._together):
+            parts = [
+                (slot[i], (image, row, column), part, target)
+                for i, (image, window) in list(enumerate(windows))[first : first + self._together]
+                for row, column, part, target in parts_of(window, self._levels[image].tile_size)
+            ]
+            tiles = self._fetch([place for _, place, _, _ in parts])
+            for pixels, place, part, target in parts:
+                pixels[slices(target)] = tiles[place][slices(part)]
 
     def _fetch(self, places: Sequence[Place]) -> dict[Place, Tensor]:
         """``[h, w, C]`` of each tile, whole also at the edges; what has to be decoded is decoded together."""
@@ -81,37 +89,60 @@ class DeviceTiles:
             data = level.tile_bytes(row, column)
             file = level.reader.tile_file(level.level, data)
             if file is None:
-                pixels = np.array(level.reader.decode_tile(level.level, data))
-                found[place] = torch.from_numpy(pixels).to(self._device)
+                found[place] = self._decoded(place)
             else:
                 files[place] = file
         for (place, _), tile in zip(files.items(), self._decode(list(files.values())), strict=True):
-            level = self._levels[place[0]]
-            wanted = (*level.tile_size, level.shape[0])
-            if tile is None or tuple(tile.shape) != wanted:
-                raise ReadError(
-                    f"path must name a whole image; tile {place[1:]} of level {level.level} of {level.reader.name} is "
-                    "damaged. Fetch or export it again."
-                )
-            found[place] = tile
+            found[place] = self._decoded(place) if tile is None else tile
         self._tiles = found
         return found
+
+    def _decoded(self, place: Place) -> Tensor:
+        """A tile by the other decoder, which says what is wrong with it."""
+        image, row, column = place
+        level = self._levels[image]
+        pixels = np.array(level.reader.decode_tile(level.level, level.tile_bytes(row, column)))
+        return torch.from_numpy(pixels).to(self._device)
 
     def _decode(self, files: list[bytes]) -> list[Tensor | None]:
         if not files:
             return []
-        decoder, parameters = _decoder(os.getpid(), self._device)
-        if self._device.type == "cuda":
-            stream = torch.cuda.current_stream(self._device).cuda_stream
-            images = decoder.decode(files, params=parameters, cuda_stream=stream)
-            return [None if image is None else torch.from_dlpack(image) for image in images]
-        images = decoder.decode(files, params=parameters)
-        return [None if image is None else torch.from_numpy(np.asarray(image.cpu())) for image in images]
+        if _forked:
+            raise RuntimeError(
+                "decoder='nvimgcodec' must not be used in a forked process whose parent used it: it would hang. "
+                "Start workers with multiprocessing_context='spawn', or open images with decoder='imagecodecs' there."
+            )
+        with _LOCK:  # a decoder serves one call at a time, in threads of its own
+            decoder, parameters = _decoder(self._device)
+            if self._device.type == "cuda":
+                stream = torch.cuda.current_stream(self._device).cuda_stream
+                images = decoder.decode(files, params=parameters, cuda_stream=stream)
+                return [None if image is None else torch.from_dlpack(image) for image in images]
+            images = decoder.decode(files, params=parameters)
+            return [None if image is None else torch.from_numpy(np.asarray(image.cpu())) for image in images]
+
+
+_LOCK = threading.Lock()
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked, _LOCK
+    _forked, _LOCK = _forked or _decoder.cache_info().currsize > 0, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _bytes_under(level: TiledLevel, span: tuple[int, int]) -> int:
+    """Bytes of the tiles under a window of a level, at most."""
+    tiles = math.prod((side - 1) // tile + 2 for side, tile in zip(span, level.tile_size, strict=True))
+    return tiles * math.prod(level.tile_size) * level.shape[0] * level.dtype.itemsize
 
 
 @functools.cache
-def _decoder(process: int, device: torch.device) -> tuple[Any, Any]:
-    """A decoder of this process for a device, and its parameters."""
+def _decoder(device: torch.device) -> tuple[Any, Any]:
+    """The decoder for a device, and its parameters."""
     codec = library()
     parameters = codec.DecodeParams(apply_exif_orientation=False)
     if device.type == "cuda":

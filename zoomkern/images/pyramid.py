@@ -264,7 +264,7 @@ def _opened(reader: Reader, level: int, place: str, cache: TileCache, decoder: s
     stored: StoredLevel = FileLevel(reader, level)
     if place == "compressed":
         stored = TiledLevel(reader, level, cache, resident=True, decoder=decoder)
-    elif tiled:
+    elif tiled and reader.decodes:
         stored = TiledLevel(reader, level, cache)
     if place != "resident":
         return stored

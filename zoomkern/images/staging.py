@@ -85,10 +85,11 @@ def staged(
     count = count or max(SLOT_BYTES // max(math.prod(span) * channels * dtype.itemsize, 1), 1)
     chunks = [windows[first : first + count] for first in range(0, len(windows), count)]
     if all(isinstance(image, TiledLevel) and image.decoder == "nvimgcodec" for image in images):
-        tiles = DeviceTiles(cast("Sequence[TiledLevel]", images), device)
+        levels = cast("Sequence[TiledLevel]", images)
+        tiles = DeviceTiles(levels, device, span)
         for number, chunk in enumerate(chunks):
             slot = torch.empty((len(chunk), *span, channels), dtype=dtype, device=device)
-            tiles.copy([(window.image, window[1:5]) for window in chunk], slot)
+            tiles.fill(slot, [(window.image, window[1:5]) for window in chunk])
             yield _views(slot, chunk, number * count, device)
         return
     slots = [

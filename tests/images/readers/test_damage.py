@@ -1,5 +1,6 @@
 """Files that are cut, changed under a reader, or lie: one class of errors, no crash, no hang, no memory."""
 
+import importlib
 import json
 import os
 import struct
@@ -172,3 +173,88 @@ def test_a_group_that_lies_is_refused(written):
         file.write_text(good.replace(old, new))
         with pytest.raises(ReadError, match=said):
             zoomkern.open_image(path)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_directories_that_share_a_table_are_refused_before_it_is_read(tmp_path, big):
+    """Thousands of them take no room in a file."""
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(path, np.zeros((16 * 300, 16 * 300, 1), np.uint8), tile=(16, 16), compression="zlib", bigtiff=big)
+    data = bytearray(path.read_bytes())
+    head, entry, link = ("<Q", 20, "<Q") if big else ("<H", 12, "<I")
+    (first,) = struct.unpack_from(link, data, 8 if big else 4)
+    (count,) = struct.unpack_from(head, data, first)
+    end = first + struct.calcsize(head) + count * entry
+    directory = bytes(data[first:end])
+    for _ in range(400):
+        struct.pack_into(link, data, end, len(data))
+        data += directory + bytes(struct.calcsize(link))
+        end = len(data) - struct.calcsize(link)
+    path.write_bytes(data)
+    tracemalloc.start()
+    start = time.perf_counter()
+    for name in ("tiff.TiffReader", "slides.SlideReader"):
+        module, reader = name.split(".")
+        with pytest.raises(ReadError, match="more than the .* bytes that it has"):
+            getattr(importlib.import_module(f"zoomkern.images.readers.{module}"), reader)(path)
+    assert time.perf_counter() - start < 1
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+def test_jpeg_2000_of_other_components_than_the_file_says_is_refused(written):
+    path = written("tiff, jpeg 2000")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"\xff\x4f\xff\x51")
+    assert data[at + 40 : at + 42] == b"\0\3"
+    data[at + 40 : at + 42] = struct.pack(">H", 400)
+    path.write_bytes(data)
+    with pytest.raises(ReadError, match="400 components"):
+        zoomkern.open_image(path).read_window(0, 0, 0, 8, 8)
+
+
+def test_a_jpeg_tile_that_was_cut_is_refused(written):
+    tifffile = pytest.importorskip("tifffile")
+    path = written("tiff, jpeg, RGB")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        counts = file.pages[0].tags["TileByteCounts"]
+        counts.overwrite((counts.value[0] // 2, *counts.value[1:]))
+    with pytest.raises(ReadError, match="was cut"):
+        zoomkern.open_image(path).read_window(0, 0, 0, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "said"),
+    [
+        ({"compressors": ["zstd", "gzip"]}, "encoded by bytes, zstd, gzip"),
+        ({"compressors": ["gzip", "crc32c"], "filters": ["transpose"]}, None),
+        ({"compressors": ["blosc"], "shards": (128, 128, 3)}, None),
+    ],
+    ids=["two compressions", "turned and checked", "shards"],
+)
+def test_chunks_are_decoded_within_their_size(tmp_path, image, codecs, said):
+    zarr = pytest.importorskip("zarr")
+    from zarr import codecs as known
+
+    made = {
+        "zstd": known.ZstdCodec(), "gzip": known.GzipCodec(), "crc32c": known.Crc32cCodec(),
+        "blosc": known.BloscCodec(), "transpose": known.TransposeCodec(order=(2, 0, 1)),
+    }  # fmt: skip
+    options = {name: [made[one] for one in value] if name != "shards" else value for name, value in codecs.items()}
+    path = tmp_path / "image.zarr"
+    zarr.create_array(path, shape=image.shape, dtype=image.dtype, chunks=(64, 64, 3), **options)[:] = image
+    if said is not None:
+        with pytest.raises(ReadError, match=said):
+            zoomkern.open_image(path)
+        return
+    reader = zoomkern.open_image(path)
+    assert reader.header.tile_sizes == ((64, 64),)
+    assert np.array_equal(reader.read_window(0, 0, 0, 150, 203), image)
+    if "crc32c" in codecs["compressors"]:
+        chunk = max((file for file in path.rglob("c/**/*") if file.is_file()), key=lambda file: file.stat().st_size)
+        data = bytearray(chunk.read_bytes())
+        data[-1] ^= 1
+        chunk.write_bytes(data)
+        with pytest.raises(ReadError, match="checksum"):
+            reader.read_window(0, 0, 0, 150, 203)

@@ -9,7 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+import zoomkern
 from zoomkern.images import host_module
 from zoomkern.images.readers import files, open_image
 from zoomkern.images.readers.files import MappedFile, RawFile
@@ -110,6 +112,49 @@ def test_a_file_that_is_truncated_while_it_is_copied_gives_an_error_and_no_signa
     assert (done.returncode, done.stdout.strip()) == (0, "60"), done.stderr
 
 
+FORKED = """
+import faulthandler, os, shutil, sys, threading, time
+import torch
+from torch.utils.data import DataLoader, Dataset
+import zoomkern
+from zoomkern.images.readers import ReadError
+
+path = sys.argv[1]
+reader = zoomkern.open_image(path)
+reader.read_window(0, 0, 0, 690, 890)  # the handler of this process is installed
+if sys.argv[2] == "faulthandler":
+    faulthandler.enable()
+
+class Windows(Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, turn):
+        mine = path + str(turn)
+        shutil.copy(path, mine)
+        reader = zoomkern.open_image(mine)
+        cut = threading.Timer(0.02 + turn / 500, os.truncate, (mine, 50_000))
+        cut.start()
+        for _ in range(100_000):
+            try:
+                reader.read_window(0, 5, 5, 690, 890)
+            except ReadError:
+                cut.join()
+                return turn
+        return -1
+
+turns = DataLoader(Windows(), batch_size=None, num_workers=2 if sys.argv[2] == "workers" else 0, timeout=0)
+print(sorted(int(turn) for turn in turns))
+"""
+
+
+@pytest.mark.parametrize("way", ["workers", "faulthandler"])
+def test_a_handler_that_came_later_does_not_matter(copy, way):
+    """torch installs its own in the workers of a DataLoader, Python's faulthandler whenever it is asked to."""
+    done = run(FORKED, copy[0], way)
+    assert (done.returncode, done.stdout.strip()) == (0, "[0, 1, 2, 3, 4, 5]"), done.stderr
+
+
 LOST_ELSEWHERE = """
 import mmap, os, signal, sys
 import numpy as np
@@ -134,8 +179,9 @@ TOUCH = "os.truncate(path, 0)\nother[5000]"
         ("", TOUCH, ""),
         ("import faulthandler; faulthandler.enable()", TOUCH, "Fatal Python error: Bus error"),
         ("", "os.kill(os.getpid(), signal.SIGBUS)", ""),
+        ("", "import faulthandler; faulthandler.enable()\nreader.read_window(0, 0, 0, 9, 9)\n" + TOUCH, "Bus error"),
     ],
-    ids=["fault", "fault-that-is-told", "signal"],
+    ids=["fault", "fault-that-is-told", "signal", "fault-that-is-told-later"],
 )
 def test_a_bus_error_elsewhere_ends_the_process_as_ever(copy, first, then, said):
     done = run(LOST_ELSEWHERE.format(first=first, then=then), copy[0])
@@ -173,6 +219,17 @@ def test_nothing_is_copied_from_beside_the_map(changed, error, said):
     assert HOST.copy_tiles(**given)
     with pytest.raises(error, match=said):
         HOST.copy_tiles(**given | changed)
+
+
+def test_a_converted_image_is_read_by_the_map_and_keeps_no_tiles(copy, monkeypatch):
+    path, pixels = copy
+    path.read_bytes()
+    slide = zoomkern.Pyramid.open(path, where="disk", cache=0)
+    patch = zoomkern.gather_patches([slide], torch.tensor([[[100, 200]]]), 300)[0, 0]
+    assert np.array_equal(patch.permute(1, 2, 0).numpy(), pixels[100:400, 200:500])
+    if HOST is not None:
+        monkeypatch.setattr(RawFile, "read", None)
+        zoomkern.gather_patches([slide], torch.tensor([[[100, 200]]]), 300)
 
 
 def test_an_empty_file_is_no_map(tmp_path):

@@ -130,6 +130,20 @@ def test_what_is_not_plain_of_aperio_s_goes_to_openslide(tmp_path, even, tag):
     assert type(zoomkern.open_image(path)) is SlideReader
 
 
+def test_jpeg_2000_whose_tags_call_it_rgb_goes_to_openslide(tmp_path, even):
+    """Of compression 33003 the samples are YCbCr, whatever the tag says; OpenSlide knows."""
+    path = tmp_path / "slide.svs"
+    said = APERIO.format(width=192, height=128, mpp=0.25)
+    options = {"compression": "jpeg2000", "photometric": "rgb", "description": said, "metadata": None}
+    tifffile.imwrite(path, np.ascontiguousarray(even[:128, :192]), tile=(64, 64), **options)
+    for compression, reader in ((33005, AperioReader), (33003, SlideReader)):
+        with tifffile.TiffFile(path, mode="r+") as file:
+            file.pages[0].tags["Compression"].overwrite(compression)
+        assert type(zoomkern.open_image(path)) is reader
+    with pytest.raises(ReadError, match="YCbCr"):
+        TiffReader(path)
+
+
 def test_the_tiles_of_a_slide_stay_compressed_in_memory(tmp_path, even, monkeypatch):
     path = tmp_path / "slide.svs"
     aperio(path, even, 0.25)

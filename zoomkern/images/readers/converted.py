@@ -137,6 +137,8 @@ class ConvertedReader(Reader):
         8 bytes for each tile of the image.
     """
 
+    decodes = False
+
     def is_empty(self, level: int, y: int, x: int, height: int, width: int) -> bool:
         """Whether a window inside the level is all background, which the file leaves out."""
         with self._reading():

@@ -13,8 +13,9 @@ from zoomkern.images.readers.converted import MAGIC, ConvertedReader
 from zoomkern.images.readers.pictures import PictureReader
 from zoomkern.images.readers.reader import Reader, ReadError
 from zoomkern.images.readers.resolution import mpp_from_table
-from zoomkern.images.readers.slides import TIFF_MAGIC, SlideReader, slide_vendor
+from zoomkern.images.readers.slides import SlideReader, slide_vendor
 from zoomkern.images.readers.tiff import TiffReader
+from zoomkern.images.readers.tiff_directories import MAGIC as MAGIC_OF_TIFF
 from zoomkern.images.readers.zarrs import ZarrReader, is_zarr
 
 #: Bytes of a file that its magic numbers are looked for in.
@@ -85,7 +86,7 @@ def _head(file: Path) -> bytes:
 
 
 def _is_slide(file: Path, head: bytes) -> bool:
-    if head[:4] in TIFF_MAGIC:
+    if head[:4] in MAGIC_OF_TIFF:
         return slide_vendor(file) not in _PLAIN_TIFF
     return bool(head) and (head[128:132] == b"DICM" or file.suffix.lower() in _SLIDE_SUFFIXES)
 
@@ -99,8 +100,8 @@ READERS: list[tuple[Callable[[Path, bytes], bool], type[Reader]]] = [
     (lambda file, head: is_zarr(file), ZarrReader),
     (lambda file, head: head.startswith(MAGIC), ConvertedReader),
     (lambda file, head: head.startswith(b"\x93NUMPY"), ArrayReader),
-    (lambda file, head: head[:4] in TIFF_MAGIC and is_plain_aperio(file), AperioReader),
+    (lambda file, head: head[:4] in MAGIC_OF_TIFF and is_plain_aperio(file), AperioReader),
     (_is_slide, SlideReader),
-    (lambda file, head: head[:4] in TIFF_MAGIC, TiffReader),
+    (lambda file, head: head[:4] in MAGIC_OF_TIFF, TiffReader),
     (_is_picture, PictureReader),
 ]

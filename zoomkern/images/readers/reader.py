@@ -86,6 +86,9 @@ class Reader(Levels):
         ImportError: the library is not installed; the message names the extra.
     """
 
+    #: Whether tiles take time to decode, so that decoded ones are worth keeping.
+    decodes = True
+
     def __init__(self, path: str | os.PathLike[str], *, mpp: float | None = None) -> None:
         self.path = Path(path).absolute()
         if not self.path.exists():

@@ -14,10 +14,8 @@ from zoomkern.images.readers.libraries import library
 from zoomkern.images.readers.pixels import on_white
 from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader, ReadError
 from zoomkern.images.readers.resolution import mean_mpp
+from zoomkern.images.readers.tiff_directories import MAGIC, check_directories
 from zoomkern.images.readers.tiff_pages import pages_after_first
-
-#: The first bytes of a TIFF, in either byte order, of 32 and 64 bits.
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _BYTE_COUNTS = (325, 279)  # of tiles and of strips
 
@@ -85,8 +83,9 @@ def _check_tiles(properties: dict[str, str]) -> None:
 def _check_byte_counts(path: Path) -> None:
     """Of a TIFF, what it says of the bytes of its tiles, for which OpenSlide allocates in the same way."""
     file = RawFile(path)
-    if file.read(0, min(file.size, 4)) not in TIFF_MAGIC:
+    if file.read(0, min(file.size, 4)) not in MAGIC:
         return
+    check_directories(file)
     try:
         import tifffile
     except ImportError:

@@ -15,6 +15,7 @@ from zoomkern.images.readers.pixels import background
 from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader, numpy_type
 from zoomkern.images.readers.resolution import mean_mpp
 from zoomkern.images.readers.tiff_colour import Colour, colour_of
+from zoomkern.images.readers.tiff_directories import check_directories
 from zoomkern.images.readers.tiff_pages import Plane, pages_after_first, plane_of, pyramid_pages
 from zoomkern.images.readers.tiff_segments import (
     check_compression,
@@ -52,6 +53,7 @@ class TiffReader(Reader):
         tifffile = library("tifffile", "slides")
         library("imagecodecs", "slides")
         file = RawFile(self.path)
+        check_directories(file)
         with tifffile.TiffFile(self.path) as tiff:
             first = tiff.pages[0]
             ome = parse_ome(first.description, first.samplesperpixel)

@@ -17,6 +17,10 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples that mean opacity
 _JPEG = (6, 7, 34892, 33007)
 
 
+#: Aperio's JPEG 2000 without a transform of colours.
+_APERIO_YCBCR = (33003, 33004)
+
+
 class Colour(NamedTuple):
     """How samples become pixels.
 
@@ -85,6 +89,8 @@ def colour_of(page: Any, samples: int) -> Colour:
         ValueError: Its colour space is none that becomes RGB without a profile.
     """
     photometric, bits = int(page.photometric), page.bitspersample
+    if int(page.compression) in _APERIO_YCBCR:
+        raise ValueError("its JPEG 2000 is YCbCr whatever its tags say; OpenSlide reads it: install zoomkern[slides]")
     if not isinstance(bits, int) or not isinstance(page.dtype, np.dtype):
         raise ValueError(f"its samples have {bits} bits")
     needed = {_MIN_IS_WHITE: 1, _MIN_IS_BLACK: 1, _RGB: 3, _PALETTE: 1, _SEPARATED: 4, _YCBCR: 3}.get(photometric)
@@ -100,7 +106,8 @@ def colour_of(page: Any, samples: int) -> Colour:
         table = page.colormap
         if samples != 1 or table is None or table.shape != (3, 1 << bits) or bits > 16:
             raise ValueError("its palette does not fit its samples")
-        return Colour(photometric, bits, 1, 0, (table >> 8).astype(np.uint8), 1, torch.uint8, 3)
+        wide = table >> 8 if table.max() > 255 else table  # some writers fill the low bytes alone
+        return Colour(photometric, bits, 1, 0, wide.astype(np.uint8), 1, torch.uint8, 3)
     if photometric == _SEPARATED:
         return Colour(photometric, bits, 4, 0, None, samples, dtype, 3)
     extras = tuple(int(extra) for extra in page.extrasamples)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoomkern.images.readers.files import RawFile
+from zoomkern.images.readers.tiff_directories import MOST_DIRECTORIES
 
-#: Directories that are looked at: a pyramid has a dozen, an OME file one for each channel.
-_MOST_PAGES = 4096
+#: Levels of the largest pyramid.
+_MOST_LEVELS = 64
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 
@@ -71,6 +72,8 @@ def pyramid_pages(base: Any, following: list[Any]) -> list[Any]:
         page = page.aspage()
         if _is_level(page, base, pages[-1]):
             pages.append(page)
+    if len(pages) > _MOST_LEVELS:
+        raise ValueError(f"it has {len(pages)} levels; no pyramid has so many")
     return pages
 
 
@@ -81,7 +84,7 @@ def pages_after_first(tiff: Any, file: RawFile) -> list[Any]:
         ValueError: Their chain leads back to one of them, or out of the file, which was cut then.
     """
     pages, offsets = [tiff.pages[0]], {tiff.pages[0].offset}
-    for index in range(1, _MOST_PAGES):
+    for index in range(1, MOST_DIRECTORIES):
         try:
             page = tiff.pages[index].aspage()
         except IndexError:

@@ -44,7 +44,7 @@ def decode_segment(plane: Plane, index: int, data: bytes) -> np.ndarray[Any, Any
     Raises:
         Exception: The bytes are no such tile.
     """
-    size = _announced(plane.compression, data)
+    size = _announced(plane, data)
     if size is not None and (size[0] > plane.tile[0] or size[1] > plane.tile[1]):
         raise ValueError(f"a tile says that it has {size[1]} x {size[0]} pixels, the file {plane.tile[::-1]}")
     tables = {"jpegtables": plane.tables} if plane.compression in _JPEG else {}
@@ -82,13 +82,15 @@ def read_rows(
     return file.read_block(offset, (rows, plane.width, samples), plane.dtype, (y, x, 0), (height, width, samples))
 
 
-def _announced(compression: int, data: bytes) -> tuple[int, int] | None:
+def _announced(plane: Plane, data: bytes) -> tuple[int, int] | None:
     """``(height, width)`` that a compressed image says it has; None where its decoder is told."""
-    if compression in _JPEG:
+    if plane.compression in _JPEG:
+        if not data.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
+            raise ValueError("a JPEG tile was cut")
         return _jpeg_size(data)
-    if compression in _JPEG2000:
-        return _jpeg2000_size(data)
-    return _webp_size(data) if compression in _WEBP else None
+    if plane.compression in _JPEG2000:
+        return _jpeg2000_size(data, 1 if plane.planar else plane.samples, 8 * plane.dtype.itemsize)
+    return _webp_size(data) if plane.compression in _WEBP else None
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -118,11 +120,15 @@ def _start_of_frame(data: bytes) -> int | None:
     return None
 
 
-def _jpeg2000_size(data: bytes) -> tuple[int, int]:
+def _jpeg2000_size(data: bytes, samples: int, bits: int) -> tuple[int, int]:
     start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0 or len(data) < start + 24:
+    if start < 0 or len(data) < start + 42:
         raise ValueError("a tile is no JPEG 2000")
     right, bottom, left, top = struct.unpack(">4I", data[start + 8 : start + 24])
+    (components,) = struct.unpack(">H", data[start + 40 : start + 42])
+    depths = data[start + 42 : start + 42 + 3 * components : 3]
+    if components != samples or any((depth & 0x7F) + 1 > bits for depth in depths):
+        raise ValueError(f"a tile says that it has {components} components, the file {samples} of {bits} bits")
     return bottom - top, right - left
 
 

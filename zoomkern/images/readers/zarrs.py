@@ -15,7 +15,7 @@ from zoomkern.images.readers.libraries import library
 from zoomkern.images.readers.ngff import axes_of_multiscale, mpp_of_multiscale, multiscale_of, with_own
 from zoomkern.images.readers.pixels import as_pixels, background, pixel_dtype
 from zoomkern.images.readers.reader import MAX_TILE_BYTES, Header, Reader
-from zoomkern.images.readers.tiles import Window, assemble
+from zoomkern.images.readers.tiles import Window, assemble, slices
 
 #: Files of which a folder has one if it is a Zarr array or group.
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
@@ -29,7 +29,7 @@ def is_zarr(path: Path) -> bool:
 class _Level(NamedTuple):
     array: Any
     axes: str
-    chunks: Chunks | None  # where one chunk has all channels and a codec that is decoded here
+    chunks: Chunks
 
 
 class _Zarr(NamedTuple):
@@ -74,30 +74,24 @@ class ZarrReader(Reader):
             tuple((_extent(level, "x"), _extent(level, "y")) for level in handle.levels),
             channels,
             dtype,
-            tuple(None if level.chunks is None else level.chunks.tile for level in handle.levels),
+            tuple(level.chunks.tile if level.chunks.whole else None for level in handle.levels),
             mpp=handle.mpp,
             background=background(channels, dtype),
         )
         return with_own(header, handle.attributes)
 
     def _tile_bytes(self, handle: _Zarr, level: int, row: int, column: int) -> bytes | None:
-        return _chunks(handle, level).read(row, column)
+        return handle.levels[level].chunks.read(row, column)
 
     def _decode_tile(self, handle: _Zarr, level: int, data: bytes | None) -> np.ndarray[Any, Any]:
-        chunks = _chunks(handle, level)
-        return as_pixels(in_order(chunks.decode(data), handle.levels[level].axes))
+        _, axes, chunks = handle.levels[level]
+        return as_pixels(in_order(chunks.decode(data), axes))
 
     def _read_window(self, handle: _Zarr, level: int, y: int, x: int, height: int, width: int) -> np.ndarray[Any, Any]:
-        array, axes, chunks = handle.levels[level]
-        if chunks is None:
-            parts = {"y": slice(y, y + height), "x": slice(x, x + width)}
-            block = np.asarray(array[tuple(parts.get(axis, slice(None)) for axis in axes)])
-            return as_pixels(in_order(block, axes))
+        _, axes, chunks = handle.levels[level]
 
         def read(row: int, column: int, part: Window) -> np.ndarray[Any, Any]:
-            top, left, rows, columns = part
-            tile = self._decode_tile(handle, level, self._tile_bytes(handle, level, row, column))
-            return tile[top : top + rows, left : left + columns]
+            return as_pixels(in_order(chunks.block(row, column), axes))[slices(part)]
 
         return assemble((y, x, height, width), chunks.tile, read)
 
@@ -129,9 +123,3 @@ def _plain_axes(array: Any) -> str:
 
 def _extent(level: _Level, axis: str) -> int:
     return int(level.array.shape[level.axes.index(axis)]) if axis in level.axes else 1
-
-
-def _chunks(handle: _Zarr, level: int) -> Chunks:
-    chunks = handle.levels[level].chunks
-    assert chunks is not None  # the header gives this level tiles
-    return chunks

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoomkern import checks
-from zoomkern.images.files import alone, write_whole
+from zoomkern.images.files import alone, size_and_time, write_whole
 from zoomkern.images.halving import mean_of_four
 from zoomkern.images.progress import counted
 from zoomkern.images.pyramid import level_sizes
@@ -96,6 +96,7 @@ def convert(
     _check_output(target, source, FORMATS[format], overwrite or named)
     work.mkdir(parents=True, exist_ok=True)
     with alone(work / "lock"):
+        _check_output(target, source, FORMATS[format], overwrite or named)  # again: another process may have made it
         state = plan.state(state_file)
         if not os.path.lexists(made) and not (named and os.path.lexists(target)):
             state = {}
@@ -139,12 +140,10 @@ class _Plan:
             self.rows = _multiple(high, tile)
         self.columns = max(min(columns, _BLOCK_BYTES // (self.rows * pixel) // tile * tile), tile)
         self.bands = list(_bands([-(-height // self.rows) for _, height in header.level_dimensions]))
-        status = source.path.stat()
         self.identity = [
             format,
             str(source.path.resolve()),
-            status.st_size,
-            status.st_mtime_ns,
+            *size_and_time(source.path),
             repr(header),
             tile,
             self.rows,

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from zoomkern.images.files import size_and_time
+
 #: Endings of the files and folders that count as images where a folder holds other things, too.
 SUFFIXES = (
     *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"),
@@ -82,17 +84,4 @@ def _images_below(folder: Path, without: Path | None) -> Iterator[Path]:
 
 
 def _found(name: str, path: Path) -> Found:
-    files = [path]
-    beside = path.with_suffix("")  # where MIRAX keeps its pixels
-    for folder in (path, beside if path.suffix.lower() == ".mrxs" else path):
-        if folder.is_dir():
-            files += [Path(where, file) for where, _, names in os.walk(folder) for file in names]
-    nbytes = modified = 0
-    for file in dict.fromkeys(files):
-        try:
-            status = file.stat()
-        except OSError:
-            continue
-        nbytes += 0 if file.is_dir() else status.st_size
-        modified = max(modified, status.st_mtime_ns)
-    return Found(name, path.absolute(), nbytes, modified)
+    return Found(name, path.absolute(), *size_and_time(path))
