@@ -70,7 +70,7 @@ def test_edges_are_written_with_two_digits():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "Nothing"], "--set must name an image set, as zoomkern.data.ColonCancer; got 'Nothing'"),
+        (["--set", "Nothing"], "--set must name an image set, BloodNeedles, Camelyon16"),
         (["--set", "os.path"], "--set must name an image set"),
         (["--set", "nowhere.Set"], "--set: there is no module 'nowhere'"),
         (["--set", "ImageFolder"], "ImageFolder takes root, .*missing a required argument: 'root'"),

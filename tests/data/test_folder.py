@@ -35,7 +35,7 @@ def test_a_pattern_that_misses_a_name_is_an_error(folder):
 
 def test_folders_without_images_and_roots_without_folders_are_errors(folder):
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty' holds no image"):
+    with pytest.raises(ValueError, match="empty' must hold images"):
         ImageFolder(folder)
     with pytest.raises(ValueError, match="deep' holds no folder"):
         ImageFolder(folder / "cat" / "deep")

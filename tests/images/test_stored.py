@@ -130,7 +130,7 @@ def test_auto_makes_the_coarse_levels_resident(pixels, reader):
 
 
 def test_a_place_that_no_level_can_have_is_refused(reader):
-    with pytest.raises(ValueError, match="where must be one of 'resident', 'compressed', 'disk'; got 'ram'"):
+    with pytest.raises(ValueError, match="where must be one of 'auto', 'resident', 'compressed', 'disk'; got 'ram'"):
         Pyramid.open(reader, where="ram")
     with pytest.raises(ValueError, match="where must name 2 places"):
         Pyramid.open(reader, where=["disk"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -115,6 +116,11 @@ def test_every_recipe_makes_its_network_and_data(path, real_data, monkeypatch, t
     from zoomkern.training.run import Run
 
     real_data("colon")
+    for place in range(20):
+        file = tmp_path / "photos" / ("cat" if place % 2 else "dog") / f"{place}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20)).save(file)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["zoomkern"])
     run = Run([f"--config={path}", f"--folder={tmp_path}"], command=False)
     assert run.model.metrics["val"]["accuracy"].num_classes == len(run.datamodule.classes)

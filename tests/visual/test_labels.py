@@ -55,3 +55,15 @@ def test_nothing_to_label():
     centres, led = place_labels(np.zeros((0, 4)), np.zeros((0, 2)), np.zeros((0, 4)), BOUNDS)
     assert centres.shape == (0, 2)
     assert led.shape == (0,)
+
+
+def test_a_label_that_another_box_is_as_near_to_has_a_line():
+    """Boxes one upon the other: what stands beside both could be either's."""
+    boxes = [[300, 400, 340, 440], [300, 440, 340, 480], [340, 400, 380, 440], [340, 440, 380, 480]]
+    labels, led = rectangles(boxes)
+    for label, own, line in zip(labels, boxes, led, strict=True):
+        gaps = [
+            np.hypot(max(b[0] - label[2], label[0] - b[2], 0), max(b[1] - label[3], label[1] - b[3], 0)) for b in boxes
+        ]
+        mine = gaps[boxes.index(own)]
+        assert line or all(gap > mine for box, gap in zip(boxes, gaps, strict=True) if box != own)

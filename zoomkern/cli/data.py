@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import zoomkern.data
 from zoomkern.data import ImageSet, set_statistics
 from zoomkern.visual import count_magnitudes, save_histogram
 
@@ -71,7 +72,9 @@ def make_set(name: str, options: dict[str, Any]) -> ImageSet:
     except ModuleNotFoundError as error:
         raise ValueError(f"--set: there is no module {error.name!r}; got {name!r}.") from error
     if not (inspect.isclass(kind) and issubclass(kind, ImageSet)):
-        raise ValueError(f"--set must name an image set, as zoomkern.data.ColonCancer; got {name!r}.")
+        sets = (each for each, one in vars(zoomkern.data).items() if inspect.isclass(one) and issubclass(one, ImageSet))
+        known = ", ".join(each for each in sets if each != "ImageSet")
+        raise ValueError(f"--set must name an image set, {known} or one of your own (module.Class); got {name!r}.")
     try:
         inspect.signature(kind).bind(**options)
     except TypeError as error:

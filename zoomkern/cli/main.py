@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+import zoomkern
+
 #: Each command is the module of that name, with ``add_arguments(parser)`` and ``run(args) -> int``.
 COMMANDS = {
     "convert": "copy an image, with its coarser levels, into a format that is quick to read in patches, or OME-Zarr",
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="zoomkern", description="Patches of huge images, drawn by attention.")
+    parser.add_argument("--version", action="store_true", help="print the version and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in (COMMANDS | TRAINING).items():
         command = commands.add_parser(name, help=summary, description=summary)
@@ -47,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"zoomkern.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
+    if words == ["--version"]:
+        print(f"zoomkern {zoomkern.__version__}")
+        return 0
     try:
         if words[:1] and words[0] in TRAINING:
             folder = words[0] == "predict" and any(word.split("=")[0] == "--images" for word in words)

@@ -60,7 +60,10 @@ class ImageFolder(FileImages):
         for label, name in enumerate(classes):
             found = pictures_below(folder / name)
             if not found:
-                raise ValueError(f"{str(folder / name)!r} holds no image, but each folder is a class. Remove it.")
+                raise ValueError(
+                    f"{str(folder / name)!r} must hold images (BMP, JPEG, PNG, TIFF, WebP), as each folder is a class; "
+                    "it holds none. Remove it, or export such from its slides."
+                )
             paths += [require_inside(folder, path, f"a link in {str(folder)!r}", follow_links) for path in found]
             labels += [label] * len(found)
         names = [path.relative_to(folder).as_posix() for path in paths]

@@ -49,6 +49,10 @@ def patch_batches(
         ...     features.append(network(patches))
     """
     checks.integer("batch_size", batch_size, 1)
+    checks.tensor("offsets", offsets, "an int64 tensor [B, N, 2]")
+    if offsets.ndim != 3 or offsets.shape[2] != 2:
+        cure = " Add the image's dimension with offsets[None]." if offsets.ndim == 2 else ""
+        raise ValueError(f"offsets must be [B, N, 2], a (y, x) per patch; got {list(offsets.shape)}.{cure}")
     if "out" in reading:
         raise TypeError("out must be left to gather_patches: every batch is a tensor of its own. Drop it.")
     gather_patches(images, offsets[:, :0], patch_size, level=level, **reading)  # complains before the first batch

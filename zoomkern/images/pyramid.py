@@ -253,6 +253,8 @@ def _places(reader: Reader, where: str | Sequence[str], memory: int) -> list[str
                 break
             places[level] = "resident"
         return places
+    if isinstance(where, str):
+        checks.choice("where", where, ("auto", *PLACES))
     places = [where] * reader.level_count if isinstance(where, str) else list(where)
     if len(places) != reader.level_count:
         raise ValueError(f"where must name {reader.level_count} places, one for each level; got {len(places)}.")

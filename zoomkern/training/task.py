@@ -102,7 +102,15 @@ class ClassificationTask(L.LightningModule):
         class_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
+        checks.integer("num_classes", num_classes, 2)
+        scores: Any = model.classifier.out_features  # type: ignore[union-attr]
+        if scores != num_classes:
+            raise ValueError(
+                f"num_classes must be one number for the task and its network; got {num_classes} in model.num_classes, "
+                f"and {scores} in model.model.init_args.num_classes. Correct one of them."
+            )
         self.model = model
+        self.num_classes = num_classes
         self.optimizer = optimizer
         self.schedule = checks.choice("schedule", schedule, SCHEDULES)
         self.warmup = checks.integer("warmup", warmup, 0)
@@ -131,6 +139,15 @@ class ClassificationTask(L.LightningModule):
         self.means = nn.ModuleDict({name: Mean() for name in names})
         self.watched = MulticlassAccuracy(num_classes, average="micro")
         self.confusion = MulticlassConfusionMatrix(num_classes)
+
+    def setup(self, stage: str) -> None:
+        """Compare the number of classes with that of the images."""
+        classes = getattr(self.trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
+        if classes is not None and len(classes) != self.num_classes:
+            raise ValueError(
+                f"num_classes must be that of the images, {len(classes)} ({', '.join(map(str, classes))}); got "
+                f"{self.num_classes}. Correct model.num_classes and model.model.init_args.num_classes."
+            )
 
     def forward(self, batch: Batch) -> Any:
         """What the network says of a batch."""
@@ -182,7 +199,8 @@ class ClassificationTask(L.LightningModule):
         """Log the mean over an epoch and all processes."""
         mean: Any = self.means[name]
         mean.update(value.detach(), weight)
-        self.log(name, mean, on_epoch=True, on_step=False, batch_size=1, add_dataloader_idx=False)
+        shown = name in ("train_loss", "val_loss")
+        self.log(name, mean, on_epoch=True, on_step=False, prog_bar=shown, batch_size=1, add_dataloader_idx=False)
 
     def _shares(self, batch: Batch, positive: int) -> Shares:
         world = self.trainer.world_size

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 #: How far from its box a label may go, in its own heights.
 _REACHES = (0, 1, 2, 3, 4, 6, 8)
-#: Rather a label's height farther away than a tenth of the label over a box; labels never over labels if it can be.
-_AWAY, _OVER_BOX, _OVER_LABEL = 0.1, 1.0, 10.0
+#: Rather a label's height farther away than a tenth of the label over a box, or three where it might be another box's;
+#: labels never over labels if it can be.
+_AWAY, _OVER_BOX, _AMBIGUOUS, _OVER_LABEL = 0.1, 1.0, 0.3, 10.0
 
 
 def place_labels(
@@ -28,7 +29,8 @@ def place_labels(
         bounds: xyxy that labels should keep to.
 
     Returns:
-        ``[n, 2]`` centres, and for each label whether it is so far from its box that a line should lead there.
+        ``[n, 2]`` centres, and for each label whether a line should lead to its box, as it is far from that or another
+        box is as near.
     """
     centres, led = np.zeros((len(boxes), 2)), np.zeros(len(boxes), dtype=bool)
     labels = np.zeros((0, 4))
@@ -36,9 +38,12 @@ def place_labels(
         choices, reach = _places(box, size)
         rectangles = np.concatenate((choices - size / 2, choices + size / 2), 1)
         outside = 1 - _covered(rectangles, np.array([bounds]))
+        others = obstacles[(obstacles != box).any(1)]
+        ambiguous = np.any(_gaps(rectangles, others) <= _gaps(rectangles, box[None]), axis=1)
         cost = _AWAY * reach + 1e-3 * np.arange(len(choices)) + _OVER_BOX * _covered(rectangles, obstacles)
+        cost += _AMBIGUOUS * ambiguous
         best = int(np.argmin(cost + _OVER_LABEL * (outside + _covered(rectangles, labels))))
-        centres[i], led[i] = choices[best], reach[best] > 0
+        centres[i], led[i] = choices[best], reach[best] > 0 or ambiguous[best]
         labels = np.concatenate((labels, rectangles[best : best + 1]))
     return centres, led
 
@@ -65,3 +70,11 @@ def _covered(rectangles: NDArray[np.float64], others: NDArray[np.float64]) -> ND
     area = (rectangles[:, 2:] - rectangles[:, :2]).prod(1)
     share: NDArray[np.float64] = (high - low).clip(min=0).prod(2).sum(1) / area
     return share
+
+
+def _gaps(rectangles: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance ``[k, m]`` of each rectangle from each of the others; 0 where they touch."""
+    low = np.maximum(rectangles[:, None, :2], others[None, :, :2])
+    high = np.minimum(rectangles[:, None, 2:], others[None, :, 2:])
+    distance: NDArray[np.float64] = np.hypot(*np.moveaxis((low - high).clip(min=0), 2, 0))
+    return distance

@@ -248,7 +248,10 @@ def _header(source: Reader, levels: int | None) -> Header:
     """The header of the copy."""
     width, height = source.dimensions
     sizes = [(height, width), *level_sizes(height, width, levels, 256)]
-    return source.header._replace(level_dimensions=tuple((w, h) for h, w in sizes), tile_sizes=(), mpp=source.mpp)
+    levels_of = "openslide.level"  # of the source, not of the copy
+    said = {name: text for name, text in source.properties.items() if not name.startswith(levels_of)}
+    dimensions = tuple((w, h) for h, w in sizes)
+    return source.header._replace(level_dimensions=dimensions, tile_sizes=(), mpp=source.mpp, properties=said)
 
 
 def _multiple(value: int, of: int) -> int:
