@@ -18,7 +18,7 @@ import torch
 
 from zoomkern.images import Pyramid
 from zoomkern.images.readers import Header, Reader, ReadError, open_image
-from zoomkern.images.readers.converted import HEAD_BYTES, MAGIC, ConvertedReader
+from zoomkern.images.readers.converted import HEAD_BYTES, MAGIC, ConvertedReader, Layout
 from zoomkern.images.readers.reader import numpy_type
 from zoomkern.images.writers import conversion, convert
 from zoomkern.images.writers.pyramid_file import PyramidFile
@@ -444,6 +444,18 @@ def test_a_later_version_is_named(copy):
     copy.write_bytes(data.replace(b'"version": 1', b'"version": 9'))
     with pytest.raises(ReadError, match="version 9"):
         ConvertedReader(copy)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [({"mpp": "x"}, "mpp"), ({"mpp": -1}, "mpp"), ({"properties": 5}, "properties"), ({"transform": [1, 2]}, "six"),
+     ({"crs": 5}, "crs"), ({"levels": [[100, 100], [200, 50]]}, "grow")],
+)  # fmt: skip
+def test_a_header_that_makes_no_sense_is_refused(copy, said, words):
+    data = copy.read_bytes()
+    length = struct.unpack_from("<Q", data, 16)[0]
+    with pytest.raises(ValueError, match=words):
+        Layout.parse(json.dumps(json.loads(data[HEAD_BYTES : HEAD_BYTES + length]) | said).encode())
 
 
 def test_a_file_truncated_while_it_is_read_gives_an_error_and_no_signal(copy):

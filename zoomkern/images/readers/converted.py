@@ -18,12 +18,14 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from zoomkern.images.readers.files import MappedFile
+from zoomkern.images.readers.ngff import with_own
 from zoomkern.images.readers.reader import Header, Reader, numpy_type
 from zoomkern.typing import PIXEL_DTYPES
 
@@ -81,19 +83,11 @@ class Layout(NamedTuple):
                 f"its format is version {said['version']}, this zoomkern reads {VERSION}; convert it again"
             )
         dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in PIXEL_DTYPES if dtype != torch.bfloat16}
-        tile, transform = int(said["tile"]), said["transform"]
-        header = Header(
-            tuple((int(width), int(height)) for width, height in said["levels"]),
-            int(said["channels"]),
-            dtypes[said["dtype"]],
-            ((tile, tile),) * len(said["levels"]),
-            said["mpp"],
-            float(said["background"]),
-            said["nodata"],
-            None if transform is None else tuple(transform),
-            said["crs"],
-            said["properties"],
-        )
+        tile, sizes = int(said["tile"]), tuple((int(width), int(height)) for width, height in said["levels"])
+        if any(low > high for finer, coarser in pairwise(sizes) for high, low in zip(finer, coarser, strict=True)):
+            raise ValueError("its levels grow")
+        tiles = ((tile, tile),) * len(sizes)
+        header = with_own(Header(sizes, int(said["channels"]), dtypes[said["dtype"]], tiles), {"zoomkern": said})
         return cls(header, tile, text)
 
     @property

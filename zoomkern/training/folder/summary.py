@@ -112,4 +112,4 @@ def _page(summary: dict[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return legible(text).replace("|", "\\|")
+    return legible(text).replace("|", "\\|").replace("<", "&lt;")
