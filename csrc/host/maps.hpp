@@ -19,10 +19,10 @@ struct Window {
   std::size_t height, width, pixel_bytes;
 };
 
-// Fills a window from the raw tiles under it in a map of `size` bytes, if all of their pages are in memory already.
-// False where they are not: they are to be read from the disk, which a call does in one piece and a map page by page,
-// or the file was truncated, perhaps during this very copy, which would otherwise end the process by SIGBUS. A handler
-// of that signal is installed for it; whatever is no such copy goes to the handler that was there before.
+// Fills a window from the raw tiles under it in a map of `size` bytes, if they are in memory already, as far as their
+// first and last pages tell. False where they are not: a call reads them from the disk in one piece, a map page by
+// page; or the file was truncated, perhaps during this very copy, which would otherwise end the process by SIGBUS. A
+// handler of that signal is installed for it; whatever is no such copy goes to the handler that was there before.
 // Throws std::out_of_range for a tile that does not lie in the map.
 bool copy_tiles(const Window& window, const char* map, std::size_t size, const Tiles& tiles);
 
