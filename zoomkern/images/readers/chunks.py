@@ -120,7 +120,7 @@ class Chunks(NamedTuple):
     def block(self, row: int, column: int) -> np.ndarray[Any, Any]:
         """All channels of a chunk's place, in the order of the axes."""
         parts = [self.decode(self.read(row, column, plane)) for plane in range(self.planes)]
-        if "c" not in self.axes:
+        if self.whole:
             return parts[0]
         axis = self.axes.index("c")
         return np.concatenate(parts, axis)[(slice(None),) * axis + (slice(self.extents[axis]),)]
