@@ -2,8 +2,8 @@
 
     killed.py KILLS SEED WORDS...
 
-A child is a fork, so that it need not import anything anew. It is killed a moment after its output folder has changed a
-random number of times. Prints how many images were done after each kill.
+A child is a fork, so that it need not import anything anew. It ends itself, as by a kill, a moment after it has written
+to its output folder a random number of times. Prints how many images were done after each.
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ import os
 import random
 import signal
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 from zoomkern.cli import predict_folder
 from zoomkern.training.folder import predict  # noqa: F401 - so that the children have it
 
+#: How often an image's files are opened or named.
+WRITES = 14
 
-def files(output: Path) -> frozenset[tuple[str, int]]:
-    """What is in the folder now."""
-    found = set()
-    for folder, _, names in os.walk(output):
-        for name in names:
-            try:
-                found.add((os.path.join(folder, name), os.stat(os.path.join(folder, name)).st_ino))
-            except OSError:
-                continue
-    return frozenset(found)
+
+def end_after(writes: int, seconds: float, output: Path) -> None:
+    """An alarm that nobody handles ends this process ``seconds`` after so many ``writes``, openings and namings."""
+    left = writes
+
+    def seen(event: str, given: tuple[Any, ...]) -> None:
+        nonlocal left
+        written = event == "os.rename" or (event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR))
+        if written and str(given[0]).startswith(str(output)):
+            left -= 1
+            if left == 0:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    sys.addaudithook(seen)
 
 
 def main() -> None:
@@ -36,22 +42,17 @@ def main() -> None:
     output = Path(words[words.index("--output") + 1])
     chance = random.Random(seed)
     for _ in range(kills):
+        writes = chance.randrange(1, 2 * WRITES)
+        seconds = chance.uniform(1e-6, 0.01)
         child = os.fork()
         if child == 0:
+            end_after(writes, seconds, output)
             os._exit(predict_folder.main(["predict", *words]))
-        changes, seen = chance.randrange(1, 12), files(output)
-        while changes and os.waitpid(child, os.WNOHANG) == (0, 0):
-            now = files(output)
-            changes -= now != seen
-            seen = now
-        time.sleep(chance.random() * 0.02)
-        try:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        except (ProcessLookupError, ChildProcessError):
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+            print(len(list((output / "state").glob("[!.]*.json"))), flush=True)
+        else:
             print("ended by itself", flush=True)
-            continue
-        print(len(list((output / "state").glob("[!.]*.json"))), flush=True)
 
 
 if __name__ == "__main__":
