@@ -79,6 +79,13 @@ def test_a_copy_opens_as_a_pyramid(source, tmp_path):
     assert pyramid.shape == (3, 1500, 700)
 
 
+def test_without_zarr_nothing_is_begun(source, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    assert run(source, tmp_path / "copy.zarr") == 2
+    assert "pip install 'zoomkern[slides]'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
 def test_ome_zarr_is_replaced_whole(source, tmp_path):
     pytest.importorskip("zarr", reason="zarr is not installed")
     output = tmp_path / "copy.zarr"

@@ -147,3 +147,20 @@ def test_the_status_of_the_process(run, images, tmp_path):
     assert "Traceback" not in ended.stderr
     (failed,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
     assert failed["image"] == "bad.png"
+
+
+def test_a_table_of_resolutions_says_how_many_images_it_knows(predict, tmp_path, capsys):
+    table = tmp_path / "mpp.csv"
+    table.write_text("image,mpp\n001.png,0.5\nanother.png,0.25\n")
+    assert predict(f"--mpp-table={table}") == 0
+    assert f"{table} has the mpp of 1 of them" in capsys.readouterr().out
+
+
+def test_help_of_predictions_names_that_of_folders(capsys):
+    for words in (["predict", "--help"], ["predict", "--images", "FOLDER", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+    recipes, _, folders = capsys.readouterr().out.partition("usage: zoomkern predict [-h] --images")
+    assert "zoomkern predict --images FOLDER --help" in recipes
+    assert "--mpp-table CSV" in folders

@@ -44,11 +44,11 @@ def test_the_table_says_the_same():
         "  no              1",
         "  yes             2",
         "  never           0",
-        "height            100 200 300",
-        "width             40 40 2,000",
+        "height            100 to 300, median 200",
+        "width             40 to 2,000, median 40",
         "objects           3",
-        "  per image       0 1 2",
-        "  % of the image  5 5 5  (of 1 images)",
+        "  per image       0 to 2, median 1",
+        "  % of the image  5  (of 1 images)",
     ]
 
 

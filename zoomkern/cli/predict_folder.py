@@ -90,6 +90,7 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from zoomkern.training.folder.network import load_looker
     from zoomkern.training.folder.options import Options
     from zoomkern.training.folder.predict import predict_images, reasons, tasks_of
+    from zoomkern.training.folder.prepared import mpp_of
     from zoomkern.training.folder.shards import deal, parse_shard, shard_of
     from zoomkern.training.folder.states import States
     from zoomkern.training.folder.summary import write_summary
@@ -127,6 +128,9 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         part += "; --shard 1/1 does all"
     if not args.quiet or shard.parts > 1:
         print(part, file=sys.stderr if args.quiet else sys.stdout, flush=True)
+    if options.mpp_table is not None and not args.quiet:
+        listed = sum(bool(line) for line in mpp_of(options.mpp_table, mine).values())
+        print(f"{options.mpp_table} has the mpp of {listed} of them", flush=True)
     if not args.quiet:
         print(f"to do: {reasons(tasks) or 'nothing'}", flush=True)
     with tqdm(total=len(tasks), desc="images", unit="image", disable=True if args.quiet else None) as bar:

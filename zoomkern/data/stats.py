@@ -48,7 +48,7 @@ class SetStatistics(NamedTuple):
     ratios: list[float]
 
     def table(self) -> str:
-        """The numbers as lines of text, least, median and largest behind each other."""
+        """The numbers as lines of text."""
         rows = [("images", f"{self.num_images:,}"), ("groups", f"{self.num_groups:,}")]
         rows += [(f"  {name}", f"{count:,}") for name, count in self.class_counts.items()]
         rows += [("height", _line(self.heights)), ("width", _line(self.widths))]
@@ -75,10 +75,10 @@ def set_statistics(image_set: ImageSet) -> SetStatistics:
         groups           100
           no epithelium  49
           epithelium     51
-        height           500 500 500
-        width            500 500 500
+        height           500
+        width            500
         objects          7,722
-          per image      0 23.5 377
+          per image      0 to 377, median 23.5
     """
     if len(image_set) == 0:
         raise ValueError("image_set must have an image; it is empty.")
@@ -108,4 +108,5 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _line(spread: Spread) -> str:
-    return " ".join(f"{value:.3g}" if value < 1000 else f"{value:,.0f}" for value in spread)
+    least, middle, most = (f"{value:.3g}" if value < 1000 else f"{value:,.0f}" for value in spread)
+    return most if spread.least == spread.most else f"{least} to {most}, median {middle}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from types import ModuleType
+
+# It tells a program without a log of each oddity on stderr; what matters becomes an error of the reader.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def library(name: str, extra: str) -> ModuleType:

@@ -19,6 +19,7 @@ from zoomkern.images.files import alone, size_and_time, write_whole
 from zoomkern.images.halving import mean_of_four
 from zoomkern.images.progress import counted
 from zoomkern.images.pyramid import level_sizes
+from zoomkern.images.readers.libraries import library
 from zoomkern.images.readers.reader import Header, Reader
 from zoomkern.images.workers import processors
 from zoomkern.images.writers.ome_zarr import OmeZarr
@@ -75,11 +76,14 @@ def convert(
 
     Raises:
         FileExistsError: ``output`` is there already.
+        ImportError: the format needs a library of the extra ``slides``.
         ReadError: the source is damaged; what was copied before stays in the folder beside.
         OSError: the disk is full, or another process makes the same copy.
         ValueError: an argument does not fit.
     """
     checks.choice("format", format, tuple(FORMATS))
+    for name in FORMATS[format].libraries:
+        library(name, "slides")
     checks.integer("tile", tile, *TILE_SIDES)
     if tile % 16:
         raise ValueError(f"tile must be a multiple of 16; got {tile}. 256 suits patches of any size.")

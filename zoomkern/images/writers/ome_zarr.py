@@ -26,6 +26,7 @@ class OmeZarr(Writer):
     """A group of ``[C, H, W]`` arrays with a chunk for every tile; those of background alone are left out."""
 
     is_folder = True
+    libraries = ("zarr",)
 
     def start(self, mark: int | None) -> None:
         """As :meth:`Writer.start`; a chunk is a file of its own, and what a killed run was writing is removed."""

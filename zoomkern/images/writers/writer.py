@@ -35,6 +35,8 @@ class Writer(ABC):
 
     #: What it writes is a folder.
     is_folder = False
+    #: What it imports, of the extra ``slides``.
+    libraries: tuple[str, ...] = ()
 
     def __init__(self, path: Path, header: Header, tile: int) -> None:
         self.path = path
