@@ -164,7 +164,9 @@ def check_draw(
     checks.tensor("logits", logits, "a tensor [B, L] or [B, Gh, Gw]")
     checks.dtype("logits", logits.dtype, checks.FLOATS)
     if logits.ndim not in (2, 3):
-        cure = " Drop the channel with logits.squeeze(1)." if logits.ndim == 4 and logits.shape[1] == 1 else ""
+        cure = " For one row pass logits[None]." if logits.ndim == 1 else ""
+        if logits.ndim == 4 and logits.shape[1] == 1:
+            cure = " Drop the channel with logits.squeeze(1)."
         raise ValueError(f"logits must be [B, L] or a grid [B, Gh, Gw]; got {list(logits.shape)}.{cure}")
     checks.choice("sampler", sampler, SAMPLERS)
     rules = ESTIMATORS[sampler]

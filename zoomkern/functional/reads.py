@@ -266,7 +266,8 @@ def cell_offsets(
 def _check_batch(images: Tensor | Sequence[Tensor] | ImageBatch, batch: int, device: torch.device, name: str) -> None:
     count = images.table.shape[0] if isinstance(images, ImageBatch) else len(images)
     if count != batch:
-        raise ValueError(f"images must be one for each of the {batch} rows of {name}; got {count}.")
+        cure = f" If these are one image's, pass {name}[None]." if count == 1 else ""
+        raise ValueError(f"images must be one for each of the {batch} rows of {name}; got {count}.{cure}")
     if isinstance(images, ImageBatch):
         return checks.same_device("images", images.table, device, name)
     wanted = torch.device("cpu") if any_stored(images) else device

@@ -117,6 +117,12 @@ class Run(LightningCLI):
             "predict": given | {"dataloaders", "return_predictions"},
         }
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """As Lightning's, but a wrong word is answered by what is wrong with it, not by all options."""
+        parser = super().init_parser(**kwargs)
+        setattr(parser, "print_usage", lambda file=None: None)  # noqa: B010 - a method of the class, to mypy
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run is asked beside task, data and trainer."""
         parser.add_argument("--folder", type=str, default="runs/latest", help="where everything that is written goes")
