@@ -9,9 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from zoomkern import checks
-from zoomkern.data.files import SUFFIXES, FileImages, require_file, require_folder
+from zoomkern.data.files import STORED_SUFFIXES, FileImages, require_file, require_folder
 from zoomkern.data.outlines import Outline, bounding_boxes, read_outlines
-from zoomkern.images.pinned import MAX_PIXELS
 
 _CLASSES = ("normal", "tumor")
 _ANNOTATIONS = ("annotations", "training/lesion_annotations", "testing/lesion_annotations")
@@ -32,10 +31,9 @@ class Camelyon16(FileImages):
             testing/reference.csv               test_001,Tumor,IDC,Macro
             annotations/tumor_001.xml ...       or lesion_annotations/ in training/ and testing/, as unpacked there
 
-    The slides themselves are pyramids of compressed tiles, too large to decode at once, and reading parts of them needs
-    a slide reader, which the package does not have yet. Until then ``image`` decodes whole files that Pillow reads (a
-    level exported as TIFF, PNG or JPEG under the slide's name) up to ``max_pixels``; ``size`` and the annotations
-    work for the slides too.
+    The slides are pyramids of compressed tiles, some ten gigapixels each: they stay in their files, from which patches
+    are read that are drawn. Copies by ``zoomkern convert``, or a level that was exported (see ``downsample``), may take
+    their places under the slides' names.
 
     ``objects`` are boxes around the lesions that were drawn; :meth:`polygons` has their outlines. Without any folder of
     annotations they are empty.
@@ -44,7 +42,6 @@ class Camelyon16(FileImages):
         root: folder that holds ``training`` and ``testing``.
         split: "train" or "test".
         downsample: how much smaller than the slides the files are, whose coordinates are divided by it; 1 for slides.
-        max_pixels: larger images are refused before they are decoded.
 
     Raises:
         FileNotFoundError: a folder or the table of test labels is missing.
@@ -65,7 +62,6 @@ class Camelyon16(FileImages):
         split: str = "train",
         *,
         downsample: float = 1.0,
-        max_pixels: int = MAX_PIXELS,
     ) -> None:
         checks.choice("split", split, ("train", "test"))
         self._downsample = checks.number("downsample", downsample)
@@ -78,7 +74,7 @@ class Camelyon16(FileImages):
             paths = _slides(folder / "testing" / "images")
             labels = _test_labels(folder / "testing" / "reference.csv", [path.stem for path in paths])
         self._annotations = [folder / name for name in _ANNOTATIONS if (folder / name).is_dir()]
-        super().__init__(list(_CLASSES), [path.stem for path in paths], labels, paths, max_pixels=max_pixels)
+        super().__init__(list(_CLASSES), [path.stem for path in paths], labels, paths, stored=True)
 
     @property
     def is_annotated(self) -> bool:
@@ -107,7 +103,7 @@ class Camelyon16(FileImages):
 def _slides(folder: Path) -> list[Path]:
     """The slides in a folder, by name."""
     found = require_folder(folder, "slides").iterdir()
-    slides = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    slides = sorted(path for path in found if path.suffix.lower() in STORED_SUFFIXES and path.name[0] != ".")
     if not slides:
         raise ValueError(f"{str(folder)!r} holds no slide. Unpack or fetch the set again.")
     return slides

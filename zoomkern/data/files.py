@@ -10,19 +10,24 @@ from xml.parsers import expat
 
 from zoomkern import checks
 from zoomkern.data.dataset import ImageSet
-from zoomkern.images import PinnedImage
+from zoomkern.images import PinnedImage, Pyramid
 from zoomkern.images.decode import _LIMIT_LOCK
 from zoomkern.images.pinned import MAX_PIXELS
+from zoomkern.images.readers import Reader
+from zoomkern.images.readers.opening import FOLDER_SUFFIXES, open_image
+from zoomkern.images.readers.opening import SUFFIXES as READABLE
 
 #: Endings of the files that count as images where a folder holds other files too.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+#: The same where images are stored; a DICOM slide is many files.
+STORED_SUFFIXES = tuple(suffix for suffix in READABLE if suffix != ".dcm")
 
 _EXIF_ORIENTATION, _ON_ITS_SIDE = 274, (5, 6, 7, 8)
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 
 
 class FileImages(ImageSet):
-    """Images of which each is one file that Pillow reads.
+    """Images of which each is one file.
 
     Args:
         classes: name of every class.
@@ -31,6 +36,8 @@ class FileImages(ImageSet):
         paths: file of every image.
         groups: as :class:`~zoomkern.data.dataset.ImageSet` has them.
         max_pixels: larger images are refused before they are decoded.
+        stored: leave the pixels in the files, of any kind that :func:`zoomkern.open_image` reads, and read the patches
+            that are drawn; else Pillow decodes them into memory.
     """
 
     def __init__(
@@ -41,18 +48,22 @@ class FileImages(ImageSet):
         paths: Sequence[Path],
         groups: list[str] | None = None,
         max_pixels: int = MAX_PIXELS,
+        stored: bool = False,
     ) -> None:
         super().__init__(classes, names, labels, groups)
+        self._stored = stored
         self._paths = list(paths)
         self._max_pixels = checks.integer("max_pixels", max_pixels, 1, 1 << 62)
 
-    def image(self, index: int) -> PinnedImage:
-        """The decoded image.
+    def image(self, index: int) -> PinnedImage | Pyramid:
+        """The decoded image, or the levels of one that is stored.
 
         Raises:
             OSError: the file is missing, damaged, no image or larger than ``max_pixels``; the message names it.
-            ImportError: Pillow is not installed.
+            ImportError: what reads such a file is not installed.
         """
+        if self._stored:
+            return Pyramid.open(self.reader(index), where="disk")
         try:
             return PinnedImage.from_file(self._paths[index], self._max_pixels)
         except ValueError as error:
@@ -60,7 +71,19 @@ class FileImages(ImageSet):
 
     def size(self, index: int) -> tuple[int, int]:
         """``(H, W)`` in pixels, from the file's header."""
-        return picture_size(self._paths[index])
+        if not self._stored:
+            return picture_size(self._paths[index])
+        width, height = self.reader(index).dimensions
+        return height, width
+
+    def reader(self, index: int) -> Reader:
+        """Of the image's file.
+
+        Raises:
+            OSError: the file is missing, damaged or no image; the message names it.
+            ImportError: what reads such a file is not installed.
+        """
+        return open_image(self._paths[index])
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -143,7 +166,7 @@ def require_inside(root: Path, path: Path, named_by: str, follow_links: bool = F
     return path
 
 
-def pictures_below(folder: Path) -> list[Path]:
+def pictures_below(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """Every image file below ``folder``, by name; hidden ones are left out, links are followed, loops cut."""
     found: list[Path] = []
     visited = set()
@@ -157,9 +180,12 @@ def pictures_below(folder: Path) -> list[Path]:
         for entry in sorted(here.iterdir()):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            suffix = entry.suffix.lower()
+            if entry.is_dir() and not (suffix in FOLDER_SUFFIXES and suffix in suffixes):
                 pending.append(entry)
-            elif entry.suffix.lower() in SUFFIXES:
+            elif suffix in FOLDER_SUFFIXES and entry.is_dir():
+                found.append(entry)
+            elif suffix in suffixes:
                 found.append(require_file(entry, f"a link in {str(here)!r}"))
     return sorted(found)
 

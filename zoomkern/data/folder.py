@@ -8,7 +8,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoomkern.data.files import FileImages, pictures_below, require_file, require_folder, require_inside
+from zoomkern.data.files import (
+    STORED_SUFFIXES,
+    SUFFIXES,
+    FileImages,
+    pictures_below,
+    require_file,
+    require_folder,
+    require_inside,
+)
 from zoomkern.images.pinned import MAX_PIXELS
 
 
@@ -16,7 +24,9 @@ class ImageFolder(FileImages):
     r"""Images sorted into one folder per class.
 
     Folders inside a class's folder are part of it. Hidden files, and files that are no BMP, JPEG, PNG, TIFF or WebP by
-    their name, are left out. Links are followed as long as they stay below ``root``, and loops of them are cut.
+    their name (``stored``: nor a slide, Zarr, NumPy array or copy of ``zoomkern convert``), are left out. Links are
+    followed as long as they stay below ``root``, and loops of them are cut. DICOM slides are several files each, of
+    which an :class:`ImageTable` names one.
 
     ::
 
@@ -32,6 +42,8 @@ class ImageFolder(FileImages):
             group matches, or all of it where it has none, is the image's group. None puts each into one of its own.
         follow_links: follow links out of ``root`` too. Only for folders that you linked yourself.
         max_pixels: larger images are refused before they are decoded.
+        stored: for slides and other images that do not fit in memory: they stay in their files, from which the patches
+            are read that are drawn.
 
     Raises:
         FileNotFoundError: the folder is missing, or an image is a link to nowhere.
@@ -50,6 +62,7 @@ class ImageFolder(FileImages):
         group: str | None = None,
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
+        stored: bool = False,
     ) -> None:
         folder = require_folder(root, "one folder of images per class")
         classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
@@ -58,17 +71,19 @@ class ImageFolder(FileImages):
         labels: list[int] = []
         paths: list[Path] = []
         for label, name in enumerate(classes):
-            found = pictures_below(folder / name)
+            kinds = STORED_SUFFIXES if stored else SUFFIXES
+            found = pictures_below(folder / name, kinds)
             if not found:
+                cure = "" if stored else ", or give stored=True where it holds slides"
                 raise ValueError(
-                    f"{str(folder / name)!r} must hold images (BMP, JPEG, PNG, TIFF, WebP), as each folder is a class; "
-                    "it holds none. Remove it, or export such from its slides."
+                    f"{str(folder / name)!r} must hold images ({' '.join(kinds)}), as each folder is a class; it holds "
+                    f"none. Remove it{cure}."
                 )
             paths += [require_inside(folder, path, f"a link in {str(folder)!r}", follow_links) for path in found]
             labels += [label] * len(found)
         names = [path.relative_to(folder).as_posix() for path in paths]
         groups = None if group is None else [_group(group, name) for name in names]
-        super().__init__(classes, names, labels, paths, groups, max_pixels)
+        super().__init__(classes, names, labels, paths, groups, max_pixels, stored)
 
 
 class ImageTable(FileImages):
@@ -94,6 +109,8 @@ class ImageTable(FileImages):
             numbers where all are whole numbers).
         follow_links: links may lead out of ``root``. Only for folders that you linked yourself.
         max_pixels: larger images are refused before they are decoded.
+        stored: for slides and other images that do not fit in memory: they stay in their files, from which the patches
+            are read that are drawn.
 
     Raises:
         FileNotFoundError: the table, the folder or an image is missing.
@@ -115,6 +132,7 @@ class ImageTable(FileImages):
         classes: Sequence[str] | None = None,
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
+        stored: bool = False,
     ) -> None:
         path = require_file(Path(table))
         folder = require_folder(path.parent if root is None else root, "the images of the table")
@@ -138,10 +156,10 @@ class ImageTable(FileImages):
                 raise ValueError(f"{where} has no {column}, which other rows have. Give each image one.")
             labels.append(order.index(row["label"]))
             inside = require_inside(folder, folder / row["image"], where, follow_links)
-            paths.append(require_file(inside, where))
+            paths.append(inside if stored and inside.is_dir() else require_file(inside, where))
         names = [row["image"] for _, row in chosen]
         groups = None if column is None else [row[column] for _, row in chosen]
-        super().__init__(order, names, labels, paths, groups, max_pixels)
+        super().__init__(order, names, labels, paths, groups, max_pixels, stored)
 
 
 def _group(pattern: str, name: str) -> str:

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from zoomkern import checks
 from zoomkern.data.camelyon import Camelyon16
 from zoomkern.data.dataset import ImageSet
 from zoomkern.data.outlines import Outline, bounding_boxes, clip_to_window, total_area
+from zoomkern.images.readers import Reader
 
 _LENGTHS = {"train": 6000, "validation": 2000, "test": 2000}
 _TRIES = 500
@@ -44,7 +46,7 @@ class NeedleCamelyon(ImageSet):
         seed: of everything but the division of the slides.
 
     Memory:
-        One slide, the last one used, and the outlines of the split's lesions.
+        The outlines of the split's lesions.
 
     Raises:
         ValueError: an argument is out of range, the slides have no annotations, are too few to divide or too small, or
@@ -102,7 +104,7 @@ class NeedleCamelyon(ImageSet):
         rng = np.random.default_rng((*self._key, 0))
         self._of_crop = [int(rng.choice(part if i % 2 else fit)) for i in range(number)]
         self._windows: dict[int, tuple[int, int, int, int]] = {}
-        self._open: tuple[int, Tensor] | None = None
+        self._open: tuple[int, Reader] | None = None
         super().__init__(
             list(slides.classes),
             [f"{split}_{i:06d}" for i in range(number)],
@@ -113,7 +115,7 @@ class NeedleCamelyon(ImageSet):
     def image(self, index: int) -> Tensor:
         """``[C, size, size]``, the crop's pixels as a copy."""
         x0, y0, x1, y1 = self.window(index)
-        return self._pixels(self._of_crop[index])[:, y0:y1, x0:x1].clone()
+        return self._pixels(self._of_crop[index], (x0, y0, x1, y1))
 
     def size(self, index: int) -> tuple[int, int]:
         """``(size, size)``."""
@@ -190,15 +192,16 @@ class NeedleCamelyon(ImageSet):
         """Share of a window's pixels that are coloured, from some of them."""
         if self._min_tissue == 0:
             return 1.0
-        x0, y0, x1, y1 = window
-        pixels = self._pixels(slide)[:, y0:y1:_STRIDE, x0:x1:_STRIDE].int()
+        pixels = self._pixels(slide, window)[:, ::_STRIDE, ::_STRIDE].int()
         return float((pixels.amax(0) - pixels.amin(0) >= _COLOUR).float().mean())
 
-    def _pixels(self, slide: int) -> Tensor:
+    def _pixels(self, slide: int, window: tuple[int, int, int, int]) -> Tensor:
+        """``[C, h, w]`` of a window, x0, y0, x1, y1, of a slide."""
         if self._open is None or self._open[0] != slide:
-            self._open = None  # so that two are never in memory
-            self._open = (slide, self._slides.image(slide).tensor)
-        return self._open[1]
+            self._open = (slide, self._slides.reader(slide))
+        x0, y0, x1, y1 = window
+        pixels = self._open[1].read_window(0, y0, x0, y1 - y0, x1 - x0)
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}  # another process opens the slide itself

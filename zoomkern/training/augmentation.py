@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoomkern.images import Pyramid
 from zoomkern.training.batches import Item
 
 
@@ -18,7 +19,7 @@ class Augmentation:
     A pixel ``v`` in [0, 255] becomes ``255 (v / 255)^g`` with ``log g`` normal: what a thicker or a thinner stain does
     to the light that comes through (Beer and Lambert). Integers go through a table of 256 entries.
 
-    The image is copied: this is for images of some megapixels. Leave it out for larger ones.
+    The image is copied: this is for images of some megapixels. Leave it out for larger ones; stored ones are refused.
 
     Args:
         symmetries: flip and transpose at random.
@@ -34,6 +35,8 @@ class Augmentation:
     def __call__(self, item: Item) -> Item:
         """``item`` changed as its own seed says."""
         generator = torch.Generator().manual_seed(item.seed)
+        if isinstance(item.image, Pyramid):
+            raise TypeError("augmentation copies images into memory; it cannot change stored ones. Leave it out.")
         coins = (torch.rand(3, generator=generator) < 0.5).tolist() if self.symmetries else [False] * 3
         coins[2] &= item.view.shape[-1] == item.view.shape[-2]
         gains = self.colour * torch.randn(1 + item.view.shape[0], generator=generator)

@@ -13,10 +13,14 @@ from torch.utils.data import Dataset, get_worker_info
 from tqdm import tqdm
 
 from zoomkern.data.dataset import ImageSet
+from zoomkern.images import Pyramid
 from zoomkern.images.scaling import scaled, scaled_size
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.batches import Item
 from zoomkern.training.order import Place, mixed
+
+#: Pixels of a view of tiles that is kept in memory for an image that is not.
+MOST_TILE_PIXELS = 1 << 24
 
 
 class Views(NamedTuple):
@@ -33,12 +37,19 @@ class Views(NamedTuple):
     tile_scale: float | None = None
 
     def make(self, image: Any) -> tuple[Tensor, Any]:
-        """View and tile view of ``image``."""
+        """View and tile view of ``image``, a ``[C, H, W]`` tensor, a pinned image or a pyramid."""
         size = (image.shape[-2], image.shape[-1])
         view = scaled(image, self.view_size or scaled_size(size, self.view_scale or 1.0))
+        return view, self.tiles(image)
+
+    def tiles(self, image: Any) -> Any:
+        """The image at the tiles' scale: a copy, or of a large one that is stored a level, or what is made of one."""
         if self.tile_scale is None or math.isclose(self.tile_scale, 1.0):
-            return view, image
-        return view, scaled(image, scaled_size(size, self.tile_scale))
+            return image
+        size = scaled_size((image.shape[-2], image.shape[-1]), self.tile_scale)
+        if isinstance(image, Pyramid) and math.prod(size) > MOST_TILE_PIXELS:
+            return image.at_scale(self.tile_scale)
+        return scaled(image, size)
 
 
 class ViewedImages(Dataset[Item]):

@@ -18,6 +18,14 @@ from zoomkern.images.readers.tiff import TiffReader
 from zoomkern.images.readers.tiff_directories import MAGIC as MAGIC_OF_TIFF
 from zoomkern.images.readers.zarrs import ZarrReader, is_zarr
 
+#: Endings of the files and folders that count as images where a folder holds other things, too.
+SUFFIXES = (
+    *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"),
+    *(".tif", ".tiff", ".btf", ".zarr", ".zoomkern", ".npy", ".png", ".jpg", ".jpeg", ".bmp", ".webp"),
+)
+#: Those of them that are folders.
+FOLDER_SUFFIXES = (".zarr",)
+
 #: Bytes of a file that its magic numbers are looked for in.
 _HEAD = 256
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from zoomkern.images import Pyramid
 from zoomkern.images.readers import Reader
 from zoomkern.images.readers.opening import open_image
 from zoomkern.images.readers.pictures import PictureReader
-from zoomkern.images.scaling import scaled, scaled_size
+from zoomkern.images.scaling import scaled
 from zoomkern.images.tiles import TileCache
 from zoomkern.training.batches import Batch, Item, collate
 from zoomkern.training.folder.images import Found
@@ -21,9 +21,6 @@ from zoomkern.training.folder.masks import make_mask
 from zoomkern.training.folder.network import Looker, view_size
 from zoomkern.training.folder.options import Options
 from zoomkern.visual import overview_size
-
-#: Pixels of a view of tiles that is kept in memory.
-_MOST_TILE_PIXELS = 1 << 24
 
 
 class Prepared(NamedTuple):
@@ -82,21 +79,13 @@ def prepare(image: Found, looker: Looker, options: Options, cache: TileCache, se
     if "view" in looker.task.model.inputs:
         view = scaled(pyramid, view_size(looker.views, size, options.most_view_pixels))
     two_stages = "tile_view" in looker.task.model.inputs
-    tile_view = _tile_view(pyramid, looker.views.tile_scale or 1.0) if two_stages else pyramid
+    tile_view = looker.views.tiles(pyramid) if two_stages else pyramid
     overview = scaled(pyramid, overview_size(size))
     mask = make_mask(options.mask, image, overview, reader)
     nothing = torch.zeros(0, 4, dtype=torch.float64)
     batch = collate([Item(pyramid, view, tile_view, 0, 0, seed, nothing)])
     tile_size = (tile_view.shape[-2], tile_view.shape[-1]) if two_stages else None
     return Prepared(reader, pyramid, batch, overview, mask, tile_size)
-
-
-def _tile_view(pyramid: Pyramid, scale: float) -> Any:
-    """The image at the tiles' scale: as in training where that is small, else a level, or what is made of one."""
-    size = scaled_size((pyramid.shape[1], pyramid.shape[2]), scale)
-    if scale == 1.0:
-        return pyramid
-    return scaled(pyramid, size) if math.prod(size) <= _MOST_TILE_PIXELS else pyramid.at_scale(scale)
 
 
 def mpp_of(table: Path | None, images: list[Found]) -> dict[str, str]:
