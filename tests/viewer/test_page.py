@@ -51,6 +51,14 @@ def test_the_page(page, tmp_path):
     page.run("page.stages[1].shown = false; page.draw()")
     assert opacity(500, 1900) > opacity(2900, 1900) > 0
 
+    # the bar says its values and how it is scaled
+    said = "page.stages[0].ticks.map((tick) => tick.textContent)"
+    assert page.run(said) == ["0 %", "25 %", "100 %"]
+    assert page.run("page.stages[0].kind.textContent") == "Probability of a cell, square-root scale; uniform: 16.7 %"
+    page.run("byId('curve').value = '1'; byId('curve').dispatchEvent(new Event('change'))")
+    assert page.run(said) == ["0 %", "50 %", "100 %"]
+    assert "linear scale" in page.run("page.stages[0].kind.textContent")
+
     page.click(*at(page, 1500, 300))  # the middle of the first patch
     page.wait(f"page.chosen === 0 && {RESTED}")
     assert "0.8 %" in page.run("byId('chosen').textContent")

@@ -14,11 +14,16 @@ import pytest
 
 from zoomkern.viewer import Picture, ViewServer
 from zoomkern.viewer.overlays import read_look
-from zoomkern.viewer.server import HOST, STATIC
+from zoomkern.viewer.server import HOST, MOST_CONNECTIONS, STATIC
 
 HUGE = [(100_000, 100_000), (25_000, 25_000), (6250, 6250)]
-#: Seconds for any tile of the huge image while four clients ask; of a machine with two cores that others share.
+#: Seconds for any tile of the huge image while four clients ask, and for an answer beside connections that are silent;
+#: of a machine with two cores that others share.
 MOST_SECONDS = 5.0
+
+
+def request(running, path):
+    return f"GET /{running.server.secret}/{path} HTTP/1.1\r\nHost: {HOST}:{running.server.server_port}\r\n\r\n".encode()
 
 
 @pytest.fixture
@@ -65,28 +70,55 @@ def test_nothing_else_is_served(running, path):
     assert running.ask(path).status == 404
 
 
+def test_silent_connections_keep_nobody_out(running):
+    held = [socket.create_connection((HOST, running.server.server_port)) for _ in range(MOST_CONNECTIONS + 16)]
+    for path in ("", "view.json", "tiles/12/0_0"):
+        start = time.monotonic()
+        assert running.ask(path).status == 200
+        assert time.monotonic() - start < MOST_SECONDS
+    for connection in held:
+        connection.close()
+
+
+@pytest.mark.parametrize("kind", ["silent", "slow", "idle"])
+def test_a_request_must_come_in_time(running, monkeypatch, kind):
+    monkeypatch.setattr("zoomkern.viewer.server.MOST_WAITING", 1.0)
+    with socket.create_connection((HOST, running.server.server_port)) as connection:
+        if kind == "idle":
+            connection.sendall(request(running, "tiles/12/0_0"))
+            assert connection.recv(1 << 20).startswith(b"HTTP/1.1 200 ")
+        connection.settimeout(0.1)
+        end = time.monotonic() + MOST_SECONDS
+        while time.monotonic() < end:
+            try:
+                if kind == "slow":
+                    connection.send(b"G")
+                if not connection.recv(1 << 20):
+                    return
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+    pytest.fail("it is still open")
+
+
 def test_beyond_its_connections_others_are_told(ramp, serve, monkeypatch):
     monkeypatch.setattr("zoomkern.viewer.server.MOST_CONNECTIONS", 2)
+    begun, go_on = threading.Semaphore(0), threading.Event()
     with serve(ramp([(300, 200)])) as running:
-        request = (
-            f"GET /{running.server.secret}/view.json HTTP/1.1\r\nHost: {HOST}:{running.server.server_port}\r\n\r\n"
-        )
+        monkeypatch.setattr(running.server.picture, "tile", lambda *_: (begun.release(), go_on.wait(60), b"")[-1])
         held = [socket.create_connection((HOST, running.server.server_port)) for _ in range(2)]
-        for connection in held:  # an answer, so that the server has taken it
-            connection.sendall(request.encode())
-            assert b"200" in connection.recv(1 << 16)
+        for connection in held:
+            connection.sendall(request(running, "tiles/9/0_0"))
+            assert begun.acquire(timeout=60)
         with socket.create_connection((HOST, running.server.server_port)) as another:
             assert another.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
+        go_on.set()
+        for connection in held:
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert running.ask("").status == 200  # in the place of one that is idle now
         for connection in held:
             connection.close()
-        end = time.monotonic() + 30
-        while True:
-            try:
-                assert running.ask("").status == 200
-                break
-            except (AssertionError, ConnectionError):
-                assert time.monotonic() < end
-                time.sleep(0.05)
 
 
 @pytest.mark.parametrize("path", ["/", "/view.json", "/wrong/", "/../etc/passwd", "http://evil.example/", "/é/"])

@@ -38,6 +38,40 @@ def test_a_line_leads_to_a_box_whose_number_is_far():
         assert ((end >= 480) & (end <= 500)).all()
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (40, 60)])
+def test_attention_near_the_uniform_one_is_pale(shape):
+    """Up to twice the uniform probability; a peak still has the last colour and most of the opacity."""
+    cells = shape[0] * shape[1]
+    near = torch.linspace(0.1, 2, cells).view(shape) / cells
+    peaked = torch.zeros(shape)
+    peaked[0, 0] = 1
+    shown = []
+    for attention in (near, peaked):
+        axes = panels.panel(panels.frame("", "", 10.0), (0.25, 1.4, 6.65, 5.0), "")
+        colours = panels.draw_heat(axes, attention, (300, 400), float(attention.max()))
+        shown.append((colours.norm(float(attention.max())), axes.images[-1].get_alpha().max()))
+    assert shown[0][0] < 0.36
+    assert shown[0][1] < 0.5
+    assert shown[1] == pytest.approx((1, 0.85))
+
+
+def test_the_bar_says_its_values_and_how_it_is_scaled():
+    figure = panels.frame("", "", 10.0)
+    title = panels.panel(figure, (7.1, 1.42, 6.65, 6.65), "first attention, probability of a cell")
+    attention = torch.full((100, 100), 1e-4)
+    attention[0, 0] = 0.5
+    colours = panels.draw_heat(title, attention, (300, 400), 0.5)
+    panels.draw_scale(figure, (11.5, 1.23, 2.03, 0.09), colours, 10_000)
+    figure.canvas.draw()
+    bar = figure.axes[-1]
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["0 %", "12 %", "50 %"]
+    assert np.allclose(colours.norm([0, 0.125, 0.5]), [0, 0.5, 1])
+    (said,) = bar.texts
+    assert said.get_text() == "square-root scale\nuniform: 0.010 %"
+    others = [title.title, title._left_title, *bar.get_xticklabels()]
+    assert not any(said.get_window_extent().overlaps(other.get_window_extent()) for other in others if other.get_text())
+
+
 @pytest.mark.parametrize(("number", "rows", "columns"), [(0, 0, 1), (1, 1, 1), (10, 1, 10), (11, 2, 6), (31, 4, 8)])
 def test_rows_of_a_strip_are_equally_long_and_centred(number, rows, columns):
     strip = panels.Strip(number, (10, 10), below=0.3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -11,17 +13,39 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib import format as npy
+
+from zoomkern.visual.panels import scale_end
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Cells of one attention that the page shows; of more, each is the largest of several.
 MOST_CELLS = 1 << 22
+#: Bytes of all arrays of a look, as their headers tell them; an attention of 8192 x 8192 cells has as many.
+MOST_LOOK_BYTES = 1 << 28
+#: Patches, and tiles; the page has a button for each.
+MOST_BOXES = 1 << 16
 #: Bytes of a state file; they are small.
 _STATE_BYTES = 1 << 24
+#: Bytes in which NumPy's header of an array must lie.
+_HEADER_BYTES = 1 << 14
+#: Arrays that the page shows, and the dimensions of each; files hold others too.
+_DIMENSIONS = {
+    "image_size": 1,
+    "attention": 2,
+    **{
+        f"{what}_{part}": n
+        for what in ("tile", "patch")
+        for part, n in (("offsets", 2), ("size", 1), ("probability", 1))
+    },
+    "tile_attention": 3,
+    "patch_weight": 1,
+    "patch_tile": 1,
+}
 
 #: What NumPy raises of files that are no NPZ, or damaged.
 _DAMAGE = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError),
     *(KeyError, TypeError, ValueError, OverflowError, MemoryError),
 )
 
@@ -33,11 +57,13 @@ class Stage(NamedTuple):
         name: as the page calls it.
         boxes: ``[T, 4]`` int64, x, y, width and height in image pixels that each grid spans.
         grids: ``[T, gh, gw]`` float32 probabilities.
+        uniform: probability of a cell, were all alike.
     """
 
     name: str
     boxes: Array
     grids: Array
+    uniform: float
 
 
 class Look(NamedTuple):
@@ -63,7 +89,8 @@ class Look(NamedTuple):
                 "boxes": stage.boxes.tolist(),
                 "rows": stage.grids.shape[1],
                 "columns": stage.grids.shape[2],
-                "highest": float(stage.grids.max(initial=0.0)),
+                "uniform": stage.uniform,
+                "end": scale_end(float(stage.grids.max(initial=0.0)), stage.uniform),
             }
             for stage in self.stages
         ]
@@ -99,11 +126,34 @@ def find_look(run: Path, image: Path, dimensions: tuple[int, int]) -> Look:
     if not file.is_relative_to(run.resolve()):
         raise ValueError(f"{str(run)!r} must hold its own files; {look!r} lies outside of it. Predict the image again.")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return read_look(dict(arrays), _summary(state), dimensions)
+        return read_look(load_arrays(file), _summary(state), dimensions)
     except _DAMAGE as error:
         said = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{str(file)!r} is no look at this image: {said}. Predict the image again.") from error
+
+
+def load_arrays(file: Path) -> dict[str, Array]:
+    """The arrays of a look that the page shows, refused by their headers before there is memory for them.
+
+    Args:
+        file: an NPZ.
+
+    Raises:
+        ValueError: they would take more than :data:`MOST_LOOK_BYTES`, or an array has another shape.
+        OSError: the file cannot be read.
+    """
+    if (given := file.stat().st_size) > 2 * MOST_LOOK_BYTES:
+        raise ValueError(f"the file must have at most {2 * MOST_LOOK_BYTES:,} bytes; it has {given:,}")
+    with zipfile.ZipFile(file) as members:
+        names = [name for name in _DIMENSIONS if f"{name}.npy" in members.NameToInfo]
+        total = sum(_claimed_bytes(members, name) for name in names)
+        if total > MOST_LOOK_BYTES:
+            raise ValueError(f"its arrays must have at most {MOST_LOOK_BYTES:,} bytes; their headers claim {total:,}")
+        arrays = {}
+        for name in names:
+            with members.open(f"{name}.npy") as member:
+                arrays[name] = np.asarray(npy.read_array(member, allow_pickle=False))
+        return arrays
 
 
 def read_look(arrays: Mapping[str, Array], summary: dict[str, Any], dimensions: tuple[int, int]) -> Look:
@@ -150,6 +200,24 @@ def read_look(arrays: Mapping[str, Array], summary: dict[str, Any], dimensions: 
         )
     ]
     return Look(summary, tuple(stages), tiles, patches)
+
+
+def _claimed_bytes(members: zipfile.ZipFile, name: str) -> int:
+    """What an array takes, as its header tells; no more than the header is read."""
+    packing = members.NameToInfo[f"{name}.npy"].compress_type
+    if packing not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} must be stored or deflated; it is packed by method {packing} of ZIP")
+    with members.open(f"{name}.npy") as member:
+        start = io.BytesIO(member.read(_HEADER_BYTES))
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(start))
+    if read is None:
+        raise ValueError(f"{name} must have a header of NumPy's version 1 or 2")
+    shape, _, dtype = read(start)
+    if len(shape) != _DIMENSIONS[name] or min(shape) < 0 or dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be numbers in {_DIMENSIONS[name]} dimensions; it is {dtype} {list(shape)}")
+    if name.endswith("_offsets") and shape[0] > MOST_BOXES:
+        raise ValueError(f"{name} must have at most {MOST_BOXES:,} rows; its header claims {shape[0]:,}")
+    return math.prod(shape) * dtype.itemsize
 
 
 def _state(run: Path, image: Path) -> dict[str, Any]:
@@ -203,6 +271,7 @@ def _summary(state: Mapping[str, Any]) -> dict[str, Any]:
 def _stage(name: str, boxes: Array, grids: Array) -> Stage:
     """Probabilities that the page can hold."""
     _, rows, columns = grids.shape
+    uniform = 1 / max(rows * columns, 1)
     block = 1
     while len(grids) * -(-rows // block) * -(-columns // block) > MOST_CELLS:
         block += 1
@@ -210,7 +279,7 @@ def _stage(name: str, boxes: Array, grids: Array) -> Stage:
         name += f" (largest of {block} x {block} cells)"
         padded = np.pad(grids, ((0, 0), (0, -rows % block), (0, -columns % block)))
         grids = padded.reshape(len(grids), -(-rows // block), block, -(-columns // block), block).max((2, 4))
-    return Stage(name, boxes, np.nan_to_num(grids, nan=0.0).astype("<f4"))
+    return Stage(name, boxes, np.nan_to_num(grids, nan=0.0).astype("<f4"), uniform)
 
 
 def _boxes(arrays: Mapping[str, Array], what: str) -> Array:

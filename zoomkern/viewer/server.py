@@ -13,6 +13,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,10 @@ from zoomkern.viewer.tiles import TILE
 HOST = "127.0.0.1"
 #: Connections at a time; a browser holds six.
 MOST_CONNECTIONS = 64
+#: Seconds in which a whole request must have come, from when the connection was opened or the last one was answered.
+MOST_WAITING = 10.0
+#: Seconds in which a dropped connection makes room.
+_DROPPING = 1.0
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 #: Files of the page and their types.
@@ -87,11 +92,14 @@ class ViewServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_port = False
+    request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, picture: Picture, look: Look | None = None, port: int = 0) -> None:
         self.picture, self.look = picture, look
         self.secret = secrets.token_urlsafe(16)
         self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._waiting: dict[Any, float] = {}  # connections that owe a request, the oldest first, and since when
+        self._lock = threading.Lock()
         files = resources.files("zoomkern.viewer") / "static"
         self.static = {path: Answer(media, (files / name).read_bytes()) for path, (name, media) in STATIC.items()}
         self.static["view.json"] = Answer("application/json", json.dumps(self._view(), allow_nan=False).encode())
@@ -111,11 +119,17 @@ class ViewServer(ThreadingHTTPServer):
         self.server_name, self.server_port = HOST, self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for each connection, up to :data:`MOST_CONNECTIONS`; others are told to come again."""
-        if self._room.acquire(blocking=False):
+        """A thread for each connection, up to :data:`MOST_CONNECTIONS`.
+
+        Of more, the one that has owed a request for the longest is dropped. Where none does the new one is told to come
+        again.
+        """
+        if self._room.acquire(blocking=False) or (self._drop() and self._room.acquire(timeout=_DROPPING)):
+            self.waits(request)
             try:
                 super().process_request(request, client_address)
             except BaseException:
+                self.has_asked(request)
                 self._room.release()
                 raise
             return
@@ -130,6 +144,38 @@ class ViewServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection, which nobody may drop from now on."""
+        self.has_asked(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Drops the connections whose request has not come in :data:`MOST_WAITING`; the server's loop calls it."""
+        while self._drop(MOST_WAITING):
+            pass
+
+    def waits(self, connection: Any) -> None:
+        """A connection owes a request from now on."""
+        with self._lock:
+            self._waiting.pop(connection, None)
+            self._waiting[connection] = time.monotonic()
+
+    def has_asked(self, connection: Any) -> None:
+        """A connection owes nothing."""
+        with self._lock:
+            self._waiting.pop(connection, None)
+
+    def _drop(self, patience: float = 0.0) -> bool:
+        """End the wait of the oldest connection that has owed a request for so long; whether there was one."""
+        with self._lock:
+            oldest = next(iter(self._waiting), None)
+            if oldest is None or time.monotonic() - self._waiting[oldest] < patience:
+                return False
+            del self._waiting[oldest]
+            with contextlib.suppress(OSError):  # it has gone by itself
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread reads the end, and closes it
+            return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away is none; others are told in one line."""
@@ -183,14 +229,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
-    timeout = 20  # seconds that a connection may be idle
+    timeout = 20  # seconds that an answer may take to be fetched
     disable_nagle_algorithm = True
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
 
+    def handle_one_request(self) -> None:
+        """The whole header must come in time, however it comes."""
+        self.server.waits(self.connection)
+        super().handle_one_request()
+
     def parse_request(self) -> bool:
         """GET alone is answered, and only where this machine's own name was asked for."""
-        if not super().parse_request():
+        whole = super().parse_request()
+        self.server.has_asked(self.connection)
+        if not whole:
             return False
         if self.command != "GET":
             self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered")

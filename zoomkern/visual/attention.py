@@ -78,7 +78,7 @@ def save_attention(
     right = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
     show(right, overview, image_size, light=0.45)
     colours = draw_heat(right, attention, image_size, float(attention.max()))
-    draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours)
+    draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
     if objects is not None:
         draw_objects(right, objects, max(height, width))
 

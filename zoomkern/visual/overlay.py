@@ -75,5 +75,5 @@ def save_overlay(
         right = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
         show(right, overview, image_size, light=0.45)
         colours = draw_heat(right, attention, image_size, float(attention.max()))
-        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours)
+        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
     write_figure(figure, path, DPI)

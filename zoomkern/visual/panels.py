@@ -23,6 +23,8 @@ Place = tuple[float, float, float, float]
 PAPER, INK, FAINT, ACCENT, SECOND = "#12161c", "#f2f4f8", "#98a2b3", "#4cc9f0", "#ffd166"
 WIDTH, HEAD, FOOT = 14.0, 1.42, 0.25  # inches
 DPI = 110
+#: Times the uniform probability of a cell at which the colours of an attention end at the earliest.
+UNIFORM_TIMES = 16
 _PER_ROW, _LABEL = 10, 0.42
 
 
@@ -182,29 +184,47 @@ def draw_boxes(axes: Any, *groups: Boxes, size: float = 11.0) -> None:
         axes.text(x, y, label, ha="center", va="center_baseline", path_effects=halo, **style)
 
 
+def scale_end(highest: float, uniform: float) -> float:
+    """The probability of the last colour: ``max(highest, min(1, 16 uniform))``.
+
+    Colours and opacity go by its square root. So on 16 cells or more an attention that is nowhere above twice the
+    uniform one stays pale, below 36 % of the colours and half of the opacity, whatever its highest cell.
+
+    Args:
+        highest: probability of a cell.
+        uniform: probability of a cell, were all alike.
+    """
+    return max(highest, min(1.0, UNIFORM_TIMES * uniform))
+
+
 def draw_heat(axes: Any, attention: Tensor, size: tuple[int, int], highest: float, opacity: float = 0.85) -> Any:
-    """Lay attention ``[Gh, Gw]`` over an image of ``size``, transparent where there is none; returns its colours."""
+    """Lay attention ``[Gh, Gw]`` over an image of ``size``, transparent where there is none; returns its colours.
+
+    Colours go by the square root of the probability and end at :func:`scale_end`.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
 
     values = attention.detach().double().cpu().numpy()
-    norm = PowerNorm(0.5, vmin=0.0, vmax=max(highest, 1e-12))
+    norm = PowerNorm(0.5, vmin=0.0, vmax=scale_end(highest, 1 / values.size))
     alpha = np.clip(np.asarray(norm(values), dtype=float) * 1.4, 0, 1) * opacity
     extent = (0, size[1], size[0], 0)
     axes.imshow(values, cmap="inferno", norm=norm, alpha=alpha, extent=extent, interpolation="nearest")
     return ScalarMappable(norm=norm, cmap="inferno")
 
 
-def draw_scale(figure: Figure, place: Place, colours: Any) -> None:
-    """The bar that says which colour is which probability."""
+def draw_scale(figure: Figure, place: Place, colours: Any, cells: int) -> None:
+    """The bar that says which colour is which probability, of one of so many cells; left of it, how it is scaled."""
     from matplotlib.ticker import FuncFormatter
 
     bar = figure.colorbar(colours, cax=axes_at(figure, place), orientation="horizontal")
-    highest = colours.norm.vmax
-    bar.set_ticks([0.0, highest / 4, highest])
+    end = colours.norm.vmax
+    bar.set_ticks([0.0, end / 4, end])
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     bar.ax.tick_params(colors=FAINT, labelsize=9, length=2, pad=1, labeltop=True, labelbottom=False)
     bar.outline.set_visible(False)
+    said = f"square-root scale\nuniform: {percent(1 / cells)}"
+    bar.ax.text(-0.09, 0, said, transform=bar.ax.transAxes, color=FAINT, size=9, ha="right", va="bottom")
 
 
 def draw_objects(axes: Any, objects: Tensor, side: int) -> None:

@@ -101,7 +101,7 @@ def save_zoom(
     right = panel(figure, (7.1, HEAD, 6.65, tall), "first attention, probability of a cell")
     show(right, overview, image_size, light=0.45)
     colours = draw_heat(right, attention, image_size, float(attention.max()))
-    draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours)
+    draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
     if objects is not None:
         draw_objects(right, objects, max(height, width))
 
@@ -122,7 +122,7 @@ def save_zoom(
         colours = draw_heat(heat, tile_attention[i], tile_size, highest)
         for axes in (seen, heat):
             outline(axes, SECOND)
-    draw_scale(figure, (11.5, tile_top - 0.12, 2.03, 0.09), colours)
+    draw_scale(figure, (11.5, tile_top - 0.12, 2.03, 0.09), colours, tile_attention[0].numel())
 
     heading(figure, read_top, "sub-tiles, probability of both stages")
     for i, (patch, parent) in enumerate(zip(patches, parents.tolist(), strict=True)):

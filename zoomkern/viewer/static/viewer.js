@@ -35,10 +35,10 @@ function shades(curve) {
   return Array.from({length: 1024}, (_, i) => shade((i / 1023) ** curve));
 }
 
-function paint(canvas, values, highest, table) {
+function paint(canvas, values, end, table) {
   const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
   for (let i = 0; i < values.length; i++) {
-    image.data.set(table[Math.min(1023, Math.max(0, Math.round(1023 * values[i] / highest)))], 4 * i);
+    image.data.set(table[Math.min(1023, Math.max(0, Math.round(1023 * values[i] / end)))], 4 * i);
   }
   context.putImageData(image, 0, 0);
 }
@@ -47,7 +47,6 @@ class Stage {
   constructor(view, values) {
     Object.assign(this, view);
     const cells = this.rows * this.columns;
-    this.highest = Math.max(this.highest, 1e-30);
     this.grids = this.boxes.map((box, i) => ({
       box, values: values.subarray(i * cells, (i + 1) * cells),
       canvas: make("canvas", {width: this.columns, height: this.rows}),
@@ -58,10 +57,13 @@ class Stage {
 
   paint(curve) {
     const table = shades(curve);
-    for (const grid of this.grids) paint(grid.canvas, grid.values, this.highest, table);
+    for (const grid of this.grids) paint(grid.canvas, grid.values, this.end, table);
     const ramp = Float32Array.from({length: this.ramp.width}, (_, i) => i / (this.ramp.width - 1));
     const opaque = shades(curve).map(([r, g, b]) => [r, g, b, 255]);
     paint(this.ramp, ramp, 1, opaque);
+    [0, 0.5, 1].forEach((at, i) => { this.ticks[i].textContent = percent(this.end * at ** (1 / curve)); });
+    this.kind.textContent = `Probability of a cell, ${curve === 1 ? "linear" : "square-root"} scale; uniform: ${percent(this.uniform)}`;
+    this.ramp.setAttribute("aria-label", `Colours from 0 to ${percent(this.end)}. ${this.kind.textContent}`);
   }
 
   // The probability of the cell that a place lies in.
@@ -81,12 +83,13 @@ class Stage {
     opacity.addEventListener("input", () => { this.opacity = opacity.value / 100; redraw(); });
     this.ramp = make("canvas", {width: 256, height: 1});
     this.ramp.setAttribute("role", "img");
-    this.ramp.setAttribute("aria-label", `Colours from 0 to ${percent(this.highest)}, the probability of a cell`);
+    this.ticks = [0, 1, 2].map(() => make("span"));
+    this.kind = make("div", {className: "kind"});
     return make("div", {className: "stage"},
       make("label", {className: "line"}, shown, ` ${this.name}`),
       make("label", {className: "line"}, "Opacity ", opacity),
       this.ramp,
-      make("div", {className: "ticks"}, make("span", {}, "0"), make("span", {}, "of a cell"), make("span", {}, percent(this.highest))));
+      make("div", {className: "ticks"}, ...this.ticks), this.kind);
   }
 }
 
