@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -70,6 +72,18 @@ def real_data() -> Callable[[str], Path]:
         return Path(root) / name
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def dicoms() -> ModuleType:
+    """The module beside this file that writes whole-slide DICOM files."""
+    pytest.importorskip("pydicom", reason="pydicom is not installed")
+    spec = importlib.util.spec_from_file_location("dicoms", Path(__file__).with_name("dicoms.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -112,10 +112,14 @@ def test_even_patches_tile_the_image():
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_makes_its_network_and_data(path, real_data, monkeypatch, tmp_path):
+def test_every_recipe_makes_its_network_and_data(path, real_data, large_sets, monkeypatch, tmp_path):
     from zoomkern.training.run import Run
 
-    real_data("colon")
+    real = real_data("colon").parent
+    (tmp_path / "data").mkdir()
+    for folder in (*real.iterdir(), *large_sets.iterdir()):
+        (tmp_path / "data" / folder.name).symlink_to(folder)
+    monkeypatch.setenv("ZOOMKERN_DATA", str(tmp_path / "data"))
     for place in range(20):
         file = tmp_path / "photos" / ("cat" if place % 2 else "dog") / f"{place}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -125,3 +129,15 @@ def test_every_recipe_makes_its_network_and_data(path, real_data, monkeypatch, t
     run = Run([f"--config={path}", f"--folder={tmp_path}"], command=False)
     assert run.model.metrics["val"]["accuracy"].num_classes == len(run.datamodule.classes)
     assert min(map(len, run.datamodule.indices.values())) > 0
+
+
+@pytest.mark.parametrize("name", ["camelyon16", "needle-camelyon", "fmow"])
+def test_recipes_of_sets_that_are_not_here_train_a_step_on_miniatures(name, large_sets, monkeypatch, tmp_path):
+    from zoomkern.cli.main import main
+
+    monkeypatch.setenv("ZOOMKERN_DATA", str(large_sets))
+    monkeypatch.setattr(sys, "argv", ["zoomkern"])
+    recipe = RECIPES / "classification" / f"{name}-zoom-in.yaml"
+    words = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    assert main(["fit", f"--config={recipe}", f"--folder={tmp_path / 'run'}", *words]) == 0
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 import os
+import sys
 
+import numpy as np
 import pytest
 
 from zoomkern.training.folder.images import find_images
@@ -65,3 +67,39 @@ def test_what_is_not_there_is_named(tmp_path):
         find_images([tmp_path / "nowhere"])
     with pytest.raises(ValueError, match=r"has none. Their names end in .svs"):
         find_images([tmp_path])
+
+
+@pytest.fixture
+def slides(dicoms, tmp_path):
+    """Two slides of three files each in one folder, one of them once more in another, and two files that are none."""
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    for folder, series in (("case", "1.2.30"), ("case", "1.2.4"), ("other", "1.2.4")):
+        dicoms.write_series(tmp_path / folder, pixels, series)
+    (tmp_path / "case" / "damaged.dcm").write_bytes((tmp_path / "case" / "1.2.4-1.dcm").read_bytes()[:300])
+    (tmp_path / "case" / "none.DCM").write_bytes(b"none")
+    (tmp_path / "case" / "gone.dcm").symlink_to("/nowhere.dcm")
+    return tmp_path
+
+
+def test_the_files_of_a_dicom_series_are_one_image(slides):
+    images = {image.name: image for image in find_images([slides])}
+    assert list(images) == [
+        *("case/1.2.30-1.dcm", "case/1.2.4-1.dcm", "case/damaged.dcm", "case/gone.dcm", "case/none.DCM"),
+        "other/1.2.4-1.dcm",
+    ]
+    one, files = images["case/1.2.4-1.dcm"], sorted((slides / "case").glob("1.2.4-*"))
+    assert (one.path, len(files)) == (files[0], 3)
+    assert one.nbytes == sum(file.stat().st_size for file in files)
+    os.utime(files[2], ns=(0, one.modified + 1))
+    again = {image.name: image for image in find_images([slides])}["case/1.2.4-1.dcm"]
+    assert again.modified == one.modified + 1
+    assert names(files[0], files[1]) == [str(files[0]), str(files[1])]  # as they are named, one by one
+
+
+def test_dicom_without_pydicom(slides, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom.filereader", None)
+    with pytest.raises(ImportError, match=r"one slide is read with pydicom: pip install pydicom\. Or name one file"):
+        find_images([slides])
+    for file in (slides / "other").glob("*-[23].dcm"):
+        file.unlink()
+    assert names(slides / "other") == ["1.2.4-1.dcm"]  # one that has none beside it is not looked into

@@ -471,3 +471,91 @@ def test_the_folder_that_was_predicted_stays_as_it_was(run, images, tmp_path, fo
     predict(run, images, tmp_path / "out", "--top=0")
     assert folders.contents(images) == before
     assert not list(Path(tmp_path).rglob("*.part"))
+
+
+def test_a_dicom_series_is_predicted_once(run_in_colour, dicoms, tmp_path, capsys):
+    pixels = np.full((128, 192, 3), 240, np.uint8)
+    pixels[64:, 128:] = (200, 60, 150)
+    first, second = (dicoms.write_series(tmp_path / "slides", pixels, series) for series in ("1.2.3", "1.2.4"))
+    np.save(tmp_path / "slide.npy", pixels)
+    out = tmp_path / "out"
+    for shard in ("1/2", "2/2"):
+        assert predict(run_in_colour, tmp_path / "slides", out, "--top=1", "--mask=tissue", "--shard", shard) == 0
+    assert [row["image"] for row in table(out)] == ["1.2.3-1.dcm", "1.2.4-1.dcm"]
+    known = state(out, "1.2.3-1.dcm")
+    assert (known["path"], known["size"], known["mpp"]) == (str(min(first)), [128, 192], 0.25)
+    assert known["input"]["bytes"] == sum(file.stat().st_size for file in first)
+    assert (look(out, "1.2.3-1.dcm")["patch_offsets"] + 12 > [64, 128]).all()
+    assert said(run_in_colour, tmp_path / "slides", out, capsys, "--mask=tissue", "--top=1") == "to do: nothing"
+    os.utime(second[0])
+    assert said(run_in_colour, tmp_path / "slides", out, capsys, "--mask=tissue", "--top=1") == "to do: 1 changed since"
+    for file in second:
+        file.write_bytes(file.read_bytes()[:-64])
+    assert predict(run_in_colour, tmp_path / "slides", out, "--top=0") == 1
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["images"], summary["done"]) == (2, 1)
+    assert [entry["image"] for entry in summary["failed"]] == ["1.2.4-1.dcm"]
+
+
+def save_pyramid(path, pixels):
+    """Three levels, of which the views are."""
+    path.parent.mkdir()
+    with tifffile.TiffWriter(path) as file:
+        for level in range(3):
+            file.write(pixels[:: 2**level, :: 2**level], subfiletype=int(level > 0), photometric="minisblack")
+    return path
+
+
+def test_sixteen_bits_are_parts_of_65535(run_of_two, tmp_path):
+    """``257 v`` of them is what ``v`` is of eight: scores, places and pictures are the same."""
+    from PIL import Image
+
+    eight = np.random.default_rng(0).integers(0, 256, (96, 128), np.uint8)
+    outs = []
+    for name, pixels in (("eight", eight), ("sixteen", 257 * eight.astype(np.uint16))):
+        path = save_pyramid(tmp_path / name / "slide.tif", pixels)
+        outs.append(tmp_path / f"out of {name}")
+        assert predict(run_of_two, path.parent, outs[-1]) == 0
+    ours, theirs = (state(out, "slide.tif") for out in outs)
+    assert ours["probability"] == pytest.approx(theirs["probability"], abs=2e-6)
+    assert (ours["places"], ours["size"]) == (theirs["places"], [96, 128])
+    for kind in ("overlay", "sheet"):
+        one, other = (np.asarray(Image.open(out / ours["files"][kind])).astype(int) for out in outs)
+        assert np.abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize("stages", ["run", "run_of_two"])
+def test_sixteen_bits_without_levels_give_the_scores_of_floats(request, stages, tmp_path):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (96, 128), np.uint16)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
+    np.save(tmp_path / "images" / "b.npy", pixels)
+    np.save(tmp_path / "images" / "c.npy", (pixels / 65535).astype(np.float32))
+    run = request.getfixturevalue(stages)
+    words = [f"--model.model.init_args.num_samples={24 if stages == 'run' else 4}"]
+    assert predict(run, tmp_path / "images", tmp_path / "out", "--top=0", *words) == 0
+    maps = [look(tmp_path / "out", name)["attention"] for name in ("a.png", "b.npy", "c.npy")]
+    assert (maps[0] == maps[1]).all()
+    assert maps[1] == pytest.approx(maps[2], abs=1e-5)
+
+
+def test_twelve_bits_of_sixteen_are_seen(run, tmp_path):
+    """In pictures alone is white what 12 bits hold."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(2048, 4096, (64, 64), np.uint16)
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images" / "a.npy", pixels)
+    assert predict(run, tmp_path / "images", tmp_path / "out") == 0
+    sheet = np.asarray(Image.open(tmp_path / "out" / state(tmp_path / "out", "a.npy")["files"]["sheet"]))[..., 0]
+    assert np.mean(sheet >= 127) > 0.2
+
+
+def test_pixels_of_a_type_that_no_image_has_are_named(run, tmp_path):
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images" / "a.npy", np.zeros((64, 64), np.int64))
+    assert predict(run, tmp_path / "images", tmp_path / "out") == 1
+    (failed,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
+    assert "pixels are int64, which no image here has; save them as float32" in failed["error"]

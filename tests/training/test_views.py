@@ -4,6 +4,7 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -59,11 +60,39 @@ def test_scaling_is_the_mean_of_what_a_pixel_covers():
     assert torch.allclose(one, torch.einsum("chw,h,w->c", image.double(), weights, weights)[:, None, None], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(9, 11), (37, 20), (50, 90), (1, 1)])
+@pytest.mark.parametrize("band", [1, 200, 1 << 20])
+def test_sixteen_bits_are_scaled_as_float32_is(monkeypatch, size, band):
+    """Whatever number of rows is converted at a time; rounded at the end, and of eight bits the same but for that."""
+    monkeypatch.setattr("zoomkern.images.scaling._BAND_PIXELS", band)
+    eight = torch.randint(0, 256, (37, 53, 3), dtype=torch.uint8).permute(2, 0, 1)
+    image = (257 * eight.int()).to(torch.uint16)
+    small = scaled(image, size)
+    assert (small.dtype, small.is_contiguous()) == (torch.uint16, True)
+    assert torch.equal(small.float(), scaled(image.float(), size).round())
+    assert (small.int() - 257 * scaled(eight, size).int()).abs().max() <= 257
+    assert torch.equal(scaled(PinnedImage(image), size).int(), small.int())
+    full = torch.full((1, 40, 40), 65535, dtype=torch.int32).to(torch.uint16)
+    assert (scaled(full, size).int() == 65535).all()
+
+
+def test_sixteen_bits_that_are_stored_are_scaled_in_two_steps(monkeypatch, tmp_path):
+    image = np.random.default_rng(0).integers(0, 1 << 16, (85, 119, 2), np.uint16)
+    np.save(tmp_path / "words.npy", image)
+    np.save(tmp_path / "floats.npy", image.astype(np.float64))
+    monkeypatch.setattr("zoomkern.images.scaling.MOST_BYTES", 1000)
+    words, floats = (
+        scaled(Pyramid.open(tmp_path / f"{name}.npy", where="disk"), (10, 14)) for name in ("words", "floats")
+    )
+    assert words.dtype == torch.uint16
+    assert (words.double() - floats).abs().max() < 1.01  # each step rounds once
+
+
 @pytest.mark.parametrize("bad", [torch.zeros(3, 4), torch.zeros(1, 1, 4, 4)])
 def test_scaling_refuses_what_is_no_image(bad):
     with pytest.raises(ValueError, match=r"image must be \[C, H, W\]; got"):
         scaled(bad, (2, 2))
-    with pytest.raises(TypeError, match=r"image must be uint8 or floating point; got torch.int32"):
+    with pytest.raises(TypeError, match=r"image must be uint8, uint16 or floating point; got torch.int32"):
         scaled(torch.zeros(1, 4, 4, dtype=torch.int32), (2, 2))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +22,11 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 #: Bytes of a stored level that is read whole.
 MOST_BYTES = 1 << 26
 
+#: Pixels of 16 bits that are made numbers of float32 at a time, about.
+_BAND_PIXELS = 1 << 20
+
+_Pair = tuple[float, float]
+
 
 def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int, int]) -> Tensor:
     """A copy of ``size`` in which every pixel is a weighted mean of all that it covers.
@@ -32,7 +36,7 @@ def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int,
     more than 64 MiB is first made smaller by a whole factor, band by band, whose pixels are plain means.
 
     Args:
-        image: ``[C, H, W]``, uint8 or floating point.
+        image: ``[C, H, W]``, uint8, uint16 or floating point.
         size: ``(h, w)`` in pixels.
 
     Returns:
@@ -55,16 +59,34 @@ def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int,
         pixels = pixels_on(image, None)
     if pixels.ndim != 3:
         raise ValueError(f"image must be [C, H, W]; got {list(pixels.shape)}.")
-    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-        raise TypeError(f"image must be uint8 or floating point; got {pixels.dtype}. Convert it first.")
+    if pixels.dtype not in (torch.uint8, torch.uint16) and not pixels.is_floating_point():
+        raise TypeError(f"image must be uint8, uint16 or floating point; got {pixels.dtype}. Convert it first.")
     if (height, width) == tuple(pixels.shape[1:]):
         return pixels.contiguous()
-    where: dict[str, Any] = {"size": (height, width)}
+    factors = None
     if factor > 1:  # the last row and column of the first step may stand for fewer pixels than the others
-        extents = zip((height, width), image.shape[1:], strict=True)
-        where = {"scale_factor": tuple(side * factor / full * (1 + 1e-12) for side, full in extents)}
-    small = F.interpolate(pixels[None], **where, mode="bilinear", antialias=True, align_corners=False)
-    return small[0].contiguous()
+        down, across = (
+            side * factor / full * (1 + 1e-12) for side, full in zip((height, width), image.shape[1:], strict=True)
+        )
+        factors = (down, across)
+    means = _means_of_words if pixels.dtype == torch.uint16 else _means
+    return means(pixels, (height, width), factors).contiguous()
+
+
+def _means(pixels: Tensor, size: tuple[int, int], factors: _Pair | None) -> Tensor:
+    """``[C, *size]``; by the factors where they are given, which ``size`` is the outcome of."""
+    where = {"size": size} if factors is None else {"scale_factor": factors}
+    return F.interpolate(pixels[None], **where, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _means_of_words(pixels: Tensor, size: tuple[int, int], factors: _Pair | None) -> Tensor:
+    """The same of uint16, which torch does not average: in float32, along rows and then along columns, as it does."""
+    channels, height, width = pixels.shape
+    rows = max(_BAND_PIXELS // width, 1)
+    narrow = torch.empty(channels, height, size[1], device=pixels.device)
+    for band, target in zip(pixels.split(rows, 1), narrow.split(rows, 1), strict=True):
+        target.copy_(_means(band.float(), (band.shape[1], size[1]), factors and (1.0, factors[1])))
+    return _means(narrow, size, factors and (factors[0], 1.0)).round().to(torch.uint16)
 
 
 def _first_step(level: StoredLevel, height: int, width: int) -> int:

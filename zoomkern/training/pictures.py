@@ -44,10 +44,11 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     kept = _heaviest(out.sampled.index[row], out.sampled.weight[row], MOST_PATCHES)
     offsets = out.sampled.offsets[row][kept]
     step = model.reading.get("step", 1)
+    overview, light = visible(scaled(image, overview_size(size)))
     common = {
-        "overview": scaled(image, overview_size(size)),
+        "overview": overview,
         "attention": out.attention[row].flatten().softmax(0).view_as(out.attention[row]),
-        "patches": pixels_at(image, offsets, model.patch_size, step),
+        "patches": pixels_at(image, offsets, model.patch_size, step, light),
         "offsets": offsets,
         "probabilities": out.sampled.log_prob[row][kept].exp(),
         "image_size": size,
@@ -73,7 +74,7 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
         **common,
         tile_offsets=(places * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
         tile_size=model.tile_size,
-        tile_views=pixels_at(small, places, model.view_size, 1),
+        tile_views=pixels_at(small, places, model.view_size, 1, light),
         tile_attention=inside.flatten(1).softmax(1).view_as(inside),
         tile_probabilities=out.tiles.log_prob[row][tiles].exp(),
         parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
@@ -104,10 +105,25 @@ def _heaviest(index: Tensor, weight: Tensor, most: int) -> Tensor:
     return distinct(index, weight)[0][:most]
 
 
-def pixels_at(image: Any, offsets: Tensor, size: tuple[int, int], step: int) -> Tensor:
-    """``[N, C, h, w]`` of an image or a pyramid, uint8 as numbers between 0 and 1."""
+def visible(overview: Tensor) -> tuple[Tensor, float]:
+    """An overview for the eye, and the light that shows patches of its image in the same way.
+
+    Cameras fill 10 or 12 of 16 bits, which would be black. So of uint16 white is ``2^b - 1``, where ``b``, from 8 on,
+    is the least number of bits that holds the overview; what is brighter in patches is white, too. All else stays.
+
+    Returns:
+        ``[C, h, w]``, uint16 as float64 in [0, 1], and a factor for patches whose pixels lie in [0, 1].
+    """
+    if overview.dtype != torch.uint16:
+        return overview, 1.0
+    white = (1 << max(int(overview.int().max()).bit_length(), 8)) - 1
+    return overview.double() / white, 65535 / white
+
+
+def pixels_at(image: Any, offsets: Tensor, size: tuple[int, int], step: int, light: float = 1.0) -> Tensor:
+    """``[N, C, h, w]`` of an image or a pyramid, integers as numbers between 0 and 1, times ``light``."""
     count = image.shape[0]
-    return gather_patches([image], offsets[None], size, step=step, mean=[0.0] * count, std=[1.0] * count)[0]
+    return gather_patches([image], offsets[None], size, step=step, mean=[0.0] * count, std=[1 / light] * count)[0]
 
 
 class Pictures(Callback):

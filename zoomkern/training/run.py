@@ -162,13 +162,14 @@ class Run(LightningCLI):
         return [*stop, best, last]
 
     def fit(self, model: ClassificationTask, datamodule: ClassificationDataModule, **options: Any) -> None:
-        """Train, then keep the weights of the best epoch.
+        """Train, then keep the weights of the best epoch; ``--trainer.fast_dev_run true`` leaves nothing.
 
         Raises:
             FileExistsError: the folder holds a run already, and ``--resume true`` was not given.
         """
         folder, resume = self.folder, self._get(self.config, "resume")
-        first = self.trainer.is_global_zero  # the others leave the folder to this one
+        dry: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # a step to see whether it works
+        first = self.trainer.is_global_zero and not dry  # the others leave the folder to this one
         with alone(folder.path / ".lock") if first else nullcontext():
             if first and not resume and any(path.exists() for path in (folder.last, folder.best, folder.weights)):
                 raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")

@@ -182,53 +182,14 @@ def test_the_properties_travel(tmp_path, even):
     assert zoomkern.open_image(path).properties["aperio.AppMag"] == "40"
 
 
-def test_dicom_goes_to_openslide(tmp_path, even):
+def test_dicom_goes_to_openslide(tmp_path, even, dicoms):
     """A whole-slide DICOM of the uncompressed kind, written by hand."""
-    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
-    path = tmp_path / "slide.dcm"
-    write_dicom(pydicom, path, np.ascontiguousarray(even[:128, :192]))
+    path = dicoms.write_dicom(tmp_path / "slide.dcm", even[:128, :192])
     reader = zoomkern.open_image(path)
 
     assert isinstance(reader, SlideReader)
     assert reader.mpp == pytest.approx(0.25)
     assert np.array_equal(reader.read_window(0, 0, 0, 128, 192), even[:128, :192])
-
-
-def write_dicom(pydicom, path, pixels):
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.sequence import Sequence
-
-    height, width = pixels.shape[:2]
-    tile = 64
-    tiles = pixels.reshape(height // tile, tile, width // tile, tile, 3).transpose(0, 2, 1, 3, 4)
-    whole_slide, explicit = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.1.2.1"
-    measures, shared, path_of_light, colour = Dataset(), Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = [0.00025, 0.00025]
-    shared.PixelMeasuresSequence = Sequence([measures])
-    colour.CodeValue, colour.CodingSchemeDesignator, colour.CodeMeaning = "414298005", "SCT", "Full spectrum"
-    path_of_light.OpticalPathIdentifier = "1"
-    path_of_light.IlluminationColorCodeSequence = Sequence([colour])
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = whole_slide
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4.5"
-    data.file_meta.TransferSyntaxUID = explicit
-    data.SeriesInstanceUID, data.StudyInstanceUID, data.FrameOfReferenceUID = "1.2.3.4", "1.2.3", "1.2"
-    data.Modality = "SM"
-    data.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-    data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
-    data.BitsAllocated = data.BitsStored = 8
-    data.HighBit, data.PixelRepresentation = 7, 0
-    data.Rows = data.Columns = tile
-    data.NumberOfFrames = tiles.shape[0] * tiles.shape[1]
-    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = height, width
-    data.DimensionOrganizationType = "TILED_FULL"
-    data.NumberOfOpticalPaths, data.TotalPixelMatrixFocalPlanes = 1, 1
-    data.SharedFunctionalGroupsSequence = Sequence([shared])
-    data.OpticalPathSequence = Sequence([path_of_light])
-    data.PixelData = np.ascontiguousarray(tiles).tobytes()
-    data["PixelData"].VR = "OB"
-    pydicom.dcmwrite(path, data, enforce_file_format=True)
 
 
 def test_a_tile_that_would_end_openslide_s_process_is_refused(tmp_path, even):

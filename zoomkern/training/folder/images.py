@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoomkern.images.files import size_and_time
+from zoomkern.images.readers.opening import FOLDER_SUFFIXES, SUFFIXES
+from zoomkern.training.folder.series import whole_series
 
-#: Endings of the files and folders that count as images where a folder holds other things, too.
-SUFFIXES = (
-    *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"),
-    *(".tif", ".tiff", ".btf", ".zarr", ".zoomkern", ".npy", ".png", ".jpg", ".jpeg", ".bmp", ".webp"),
-)
-#: Those of them that are folders.
-_FOLDERS = (".zarr",)
 #: Files that list images, a path in each line.
 LISTS = (".txt", ".lst")
 
@@ -25,7 +20,7 @@ class Found(NamedTuple):
 
     Args:
         name: unique; what results are called by.
-        path: absolute.
+        path: absolute; of a DICOM series that of its first file.
         nbytes: size of the file, or of all files that belong to it; 0 where it is not there.
         modified: when it was last written, in nanoseconds; 0 where it is not there.
     """
@@ -41,29 +36,32 @@ def find_images(given: Sequence[str | os.PathLike[str]], without: Path | None = 
 
     Args:
         given: image files, folders (searched whole, through links), and ``.txt`` files with a path in each line. Of one
-            folder, names are paths below it; else they are paths as they are written.
+            folder, names are paths below it; else they are paths as they are written. The ``.dcm`` files of a series
+            that lie in one place of a folder are one image, called by the first of their names.
         without: a folder that is not searched, where results lie among the images.
 
     Raises:
         FileNotFoundError: what is given is not there. A file that a list names may be missing: that is its own error.
         ValueError: there is no image.
+        ImportError: what tells DICOM series apart is not installed.
     """
-    paths: dict[str, Path] = {}
+    paths: dict[str, list[Path]] = {}
     for words in map(Path, given):
         if not words.exists():
             raise FileNotFoundError(f"--images must name files or folders; there is no {str(words)!r}.")
-        if words.is_dir() and words.suffix.lower() not in _FOLDERS:
+        if words.is_dir() and words.suffix.lower() not in FOLDER_SUFFIXES:
             prefix = "" if len(given) == 1 else f"{words}/"
-            paths |= {f"{prefix}{path.relative_to(words)}": path for path in _images_below(words, without)}
+            below = whole_series(_images_below(words, without))
+            paths |= {f"{prefix}{files[0].relative_to(words)}": files for files in below}
         elif words.suffix.lower() in LISTS:
             lines = (line.strip() for line in words.read_text().splitlines())
-            paths |= {line: Path(line) for line in lines if line and not line.startswith("#")}
+            paths |= {line: [Path(line)] for line in lines if line and not line.startswith("#")}
         else:
-            paths[str(words)] = words
+            paths[str(words)] = [words]
     if not paths:
         where = ", ".join(repr(str(words)) for words in given)
         raise ValueError(f"--images must hold images; {where} has none. Their names end in {' '.join(SUFFIXES)}.")
-    return [_found(name, path) for name, path in sorted(paths.items())]
+    return [_found(name, files) for name, files in sorted(paths.items())]
 
 
 def _images_below(folder: Path, without: Path | None) -> Iterator[Path]:
@@ -76,12 +74,13 @@ def _images_below(folder: Path, without: Path | None) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        whole = [name for name in folders if name.lower().endswith(_FOLDERS)]
+        whole = [name for name in folders if name.lower().endswith(FOLDER_SUFFIXES)]
         folders[:] = sorted(name for name in folders if name not in whole and not name.startswith("."))
         for name in [*whole, *files]:
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 yield Path(where, name)
 
 
-def _found(name: str, path: Path) -> Found:
-    return Found(name, path.absolute(), *size_and_time(path))
+def _found(name: str, files: Sequence[Path]) -> Found:
+    sizes, times = zip(*map(size_and_time, files), strict=True)
+    return Found(name, files[0].absolute(), sum(sizes), max(times))

@@ -15,7 +15,7 @@ from zoomkern.training.folder.look import Arrays, look_bytes
 from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.prepared import Prepared
 from zoomkern.training.folder.states import States, writing
-from zoomkern.training.pictures import pixels_at
+from zoomkern.training.pictures import pixels_at, visible
 from zoomkern.typing import SampledPatches
 from zoomkern.visual import save_overlay, save_sheet
 from zoomkern.visual.figures import percent
@@ -112,7 +112,7 @@ def _overlay(prepared: Prepared, look: dict[str, Tensor], top: int) -> dict[str,
     if "tile_offsets" in look:
         tiles = {"tile_offsets": look["tile_offsets"][:top], "tile_size": tuple(look["tile_size"].tolist())}
     return {
-        "overview": prepared.overview,
+        "overview": visible(prepared.overview)[0],
         "attention": look.get("attention"),
         "offsets": look.get("patch_offsets", none)[:top],
         "patch_size": tuple(look["patch_size"].tolist()) if "patch_size" in look else (1, 1),
@@ -124,6 +124,7 @@ def _overlay(prepared: Prepared, look: dict[str, Tensor], top: int) -> dict[str,
 
 def _sheet(prepared: Prepared, look: dict[str, Tensor], model: Any, top: int) -> dict[str, Any]:
     step = model.reading.get("step", 1)
-    patches = pixels_at(prepared.pyramid, look["patch_offsets"][:top], tuple(model.patch_size), step)
+    light = visible(prepared.overview)[1]
+    patches = pixels_at(prepared.pyramid, look["patch_offsets"][:top], tuple(model.patch_size), step, light)
     shares = look["patch_weight"][:top].tolist()
     return {"patches": patches, "labels": [f"{i + 1}    {percent(share)}" for i, share in enumerate(shares)]}
