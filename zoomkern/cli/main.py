@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] and words[0] in TRAINING:
             folder = words[0] == "predict" and any(word.split("=")[0] == "--images" for word in words)
             if words[0] == "predict" and not folder and {"-h", "--help"} & set(words):
-                print("These predict a recipe's test images. For a folder's: zoomkern predict --images FOLDER --help.\n")
+                print("These predict a recipe's test images. Of a folder's: zoomkern predict --images FOLDER --help.\n")
             return int(importlib.import_module(f"zoomkern.cli.{'predict_folder' if folder else 'train'}").main(words))
         args, others = parser.parse_known_args(words)
         if others and words[0] not in PASSING:
