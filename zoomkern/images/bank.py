@@ -97,7 +97,8 @@ class ImageBank:
         Raises:
             TypeError: ``ids`` is none of these.
             ValueError: ``ids`` has more than one dimension.
-            IndexError: An id is out of range; on CUDA the lookup itself reports it.
+            IndexError: An id is out of range. Of ids that lie on a GPU nobody waits to see them: torch's own lookup
+                stops the kernel there, after which the process cannot use that GPU any more.
         """
         index = self._as_index(ids)
         return ImageBatch(self.table.index_select(0, index), index, self.images)
@@ -115,15 +116,15 @@ class ImageBank:
                 raise TypeError(f"ids must be an integer tensor; got {ids.dtype}. Convert it with .to(torch.int64).")
             if ids.ndim != 1:
                 raise ValueError(f"ids must be [B]; got shape {tuple(ids.shape)}. Flatten it with ids.reshape(-1).")
-            index = ids.to(self.table.device, torch.int64)
+            index = ids.to(torch.int64)
         else:
-            index = torch.tensor(self._as_list(ids), dtype=torch.int64, device=self.table.device)
+            index = torch.tensor(self._as_list(ids), dtype=torch.int64)
         if not torch.compiler.is_compiling() and index.device.type == "cpu" and index.numel():
             low, high = (int(bound) for bound in torch.aminmax(index))
             if low < 0 or high >= len(self.images):
                 wrong = low if low < 0 else high
                 raise IndexError(f"ids must be from 0 to {len(self.images) - 1}; got {wrong}. Correct the id.")
-        return index
+        return index.to(self.table.device)
 
     def _as_list(self, ids: int | slice | Sequence[int]) -> list[int]:
         if isinstance(ids, slice):
