@@ -141,3 +141,19 @@ def test_recipes_of_sets_that_are_not_here_train_a_step_on_miniatures(name, larg
     words = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--data.num_workers=0"]
     assert main(["fit", f"--config={recipe}", f"--folder={tmp_path / 'run'}", *words]) == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_mean_curves_of_folds(tmp_path):
+    for fold, accuracies in enumerate(([0.5, 0.75], [0.25])):  # the second fold was stopped after an epoch
+        folder = tmp_path / "training" / f"repetition-00-fold-0{fold}" / "curves" / "version_0"
+        folder.mkdir(parents=True)
+        lines = [f"{epoch},{8 * epoch},{value}" for epoch, value in enumerate(accuracies)]
+        (folder / "metrics.csv").write_text("\n".join(["epoch,step,val_accuracy", *lines, ""]))
+    curves = script("curves")
+    assert curves.mean_curves(tmp_path) == ({"val_accuracy": [(0, 0.375), (1, 0.75)]}, 2)
+    curves.main([str(tmp_path / "curves.png"), f"a run={tmp_path}"])
+    assert (tmp_path / "curves.png").read_bytes()[1:4] == b"PNG"
+    table = (tmp_path / "curves.csv").read_text().splitlines()
+    assert table == ["run,folds,figure,epoch,mean", "a run,2,val_accuracy,0,0.375", "a run,2,val_accuracy,1,0.75"]
+    with pytest.raises(FileNotFoundError, match="holds no training"):
+        curves.mean_curves(tmp_path / "training")
