@@ -14,11 +14,13 @@ from bench import baselines, timing, workloads
 from bench.gpu.graphs import captured
 from bench.timing import Rival
 from bench.workloads import GIGABYTE, MEAN, STD
+from zoomkern.ops import backends
 
 WORKS = {"64x256": (64, 256, 0.9), "64x100": (64, 100, 0.7), "1024x224": (1024, 224, None)}
 LEAST = 10**8  # bytes in a graph
 ROUNDS = 9
 STREAM, COPY = "plain kernel, the same bytes in a row", "copy engine, the same bytes in a row"
+CAP = "ZOOMKERN_GATHER_MULTIPROCESSORS"
 READ = {"mean": MEAN, "std": STD, "dtype": torch.float16}
 
 
@@ -100,6 +102,55 @@ def test_gather_on_few_multiprocessors(benchmark, keep, device, link, picture, n
     ]
     work = f"{work_of(name, GIGABYTE)}, {calls.count} calls in a graph on {count} multiprocessors"
     keep(f"few-{name}-{count}", work, against, device=device.type, time=mine, bytes_moved=calls.total)
+
+
+@pytest.mark.parametrize("count", [16, None], ids=["capped", "uncapped"])
+def test_gather_beside_a_matmul(record, device, picture, monkeypatch, count):
+    """On a side stream, while products of matrices that take about as long occupy the current one."""
+    on, reason = backends.explain()["cuda"]
+    if not on:
+        pytest.skip(f"only the CUDA library caps its multiprocessors: {reason}")
+    monkeypatch.delenv(CAP, raising=False)
+    if count:
+        monkeypatch.setenv(CAP, str(count))
+    calls, side = Calls(picture(GIGABYTE), "64x256"), torch.cuda.Stream()  # captured under the cap
+    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.float16)
+    product = torch.empty_like(matrix)
+
+    def multiply_once():
+        torch.mm(matrix, matrix, out=product)
+
+    products = max(1, round(timing.measure(calls.replay) / timing.measure(multiply_once)))
+
+    def multiply():
+        for _ in range(products):
+            multiply_once()
+
+    def beside():
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            calls.replay()
+        multiply()
+        torch.cuda.current_stream().wait_stream(side)
+
+    def one_after_the_other():
+        calls.replay()
+        multiply()
+
+    record(
+        f"beside-matmul-{'all' if count is None else count}",
+        f"{work_of('64x256', GIGABYTE)}, {calls.count} calls in a graph on a side stream, on "
+        f"{'all' if count is None else count} multiprocessors, beside {products} products of 8192 x 8192 float16",
+        beside,
+        [
+            Rival("one after the other", one_after_the_other),
+            Rival("the gather alone", calls.replay),
+            Rival("the products alone", multiply),
+        ],
+        bytes_moved=calls.total,
+        share_of=None,
+        device=device,
+    )
 
 
 @pytest.mark.parametrize("name", ["64x256", "64x100"])

@@ -2,8 +2,9 @@
 # Everything that a GPU can tell, in under ten minutes: bench/gpu/everything.sh REPORT [STEP...]
 #
 # Builds for the GPU that is there, in a copy of the tree, then takes the steps, all of them if none is named:
-# tests, sanitizers (compute-sanitizer's four tools over every op), facts (what the driver says), benches (the ops),
-# ceilings (what the link gives). Nothing is downloaded. Each step has its own time limit, and none stops another.
+# tests, sanitizers (compute-sanitizer's four tools over every op, of the CUDA library and of Triton), facts (what the
+# driver says), benches (the ops), ceilings (what the link gives). Nothing is downloaded. Each step has its own time
+# limit, and none stops another.
 # REPORT gets summary.txt, log.txt, facts.json and the result files. PYTHON names the Python, which needs a torch with
 # CUDA, pytest, pytest-timeout, pytest-benchmark and hypothesis; nvcc and cmake must be there too.
 set -uo pipefail
@@ -67,18 +68,18 @@ tests() {
   inside "$python" -m pytest -q -m gpu tests/gpu "${workers[@]}"
 }
 
-sanitizer() { # sanitizer TOOL: a line for the summary; what it said goes to log.txt
-  local tool=$1 log=$tree/$1.log start=$SECONDS verdict errors ours
+sanitizer() { # sanitizer TOOL BACKEND: a line for the summary; what it said goes to log.txt
+  local tool=$1 backend=$2 log=$tree/$2-$1.log start=$SECONDS verdict errors ours
   if ! command -v compute-sanitizer >/dev/null; then
-    note 0 "$tool" "did not run: there is no compute-sanitizer"
+    note 0 "$tool, $backend" "did not run: there is no compute-sanitizer"
     return
   fi
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 inside timeout --kill-after=10 150 \
     compute-sanitizer --tool "$tool" --report-api-errors no --print-limit 20 --error-exitcode 99 \
-    "$python" bench/gpu/exercise.py cuda >"$log" 2>&1
+    "$python" bench/gpu/exercise.py "$backend" >"$log" 2>&1
   local code=$?
   errors=$(grep -oE '(ERROR|RACECHECK) SUMMARY: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+')
-  ours=$(grep -cE '=========     (at|by) .*zoomkern' "$log")
+  ours=$(grep -cE '=========     (at|by) (.*zoomkern|_[a-z_]+\+)' "$log") # the names of Triton's begin so
   if [ $code -eq 124 ] || [ $code -eq 137 ]; then
     verdict="STOPPED after 150 s: $(grep -c ' ran$' "$log") of 3 parts were done"
   elif [ $code -eq 0 ] && [ "${errors:-1}" -eq 0 ]; then
@@ -90,16 +91,33 @@ sanitizer() { # sanitizer TOOL: a line for the summary; what it said goes to log
   else
     verdict="FAILED ($code): see log.txt"
   fi
-  note $((SECONDS - start)) "$tool" "$verdict"
+  note $((SECONDS - start)) "$tool, $backend" "$verdict"
 }
 
-sanitizers() { # all four at once, beside the tests: nothing is timed then
+triton_sanitizers() { # a run that nobody watches fills Triton's cache; its 70 s and 150 s end before the tests' limit
   local tool
-  for tool in memcheck racecheck initcheck synccheck; do sanitizer "$tool" & done
+  if ! inside "$python" -c 'import triton' 2>/dev/null; then
+    note 0 "sanitizers, triton" "did not run: there is no Triton"
+    return
+  fi
+  ! command -v compute-sanitizer >/dev/null ||
+    inside timeout --kill-after=10 70 "$python" bench/gpu/exercise.py triton >"$tree/triton.log" 2>&1
+  for tool in $tools; do sanitizer "$tool" triton & done
   wait
-  for tool in memcheck racecheck initcheck synccheck; do
-    printf '\n=== %s\n' "$tool" >>"$report/log.txt"
-    [ ! -f "$tree/$tool.log" ] || head -c 60000 "$tree/$tool.log" >>"$report/log.txt"
+}
+
+tools="memcheck racecheck initcheck synccheck"
+sanitizers() { # all at once, beside the tests: nothing is timed then
+  local tool backend
+  export TRITON_CACHE_DIR=$tree/triton-cache
+  triton_sanitizers &
+  for tool in $tools; do sanitizer "$tool" cuda & done
+  wait
+  for backend in cuda triton; do
+    for tool in $tools; do
+      printf '\n=== %s, %s\n' "$tool" "$backend" >>"$report/log.txt"
+      [ ! -f "$tree/$backend-$tool.log" ] || head -c 60000 "$tree/$backend-$tool.log" >>"$report/log.txt"
+    done
   done
 }
 

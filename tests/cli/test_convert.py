@@ -79,6 +79,14 @@ def test_a_copy_opens_as_a_pyramid(source, tmp_path):
     assert pyramid.shape == (3, 1500, 700)
 
 
+def test_what_a_killed_record_leaves_is_in_nobodys_way(source, tmp_path):
+    work = tmp_path / ".copy.zoomkern.part"
+    work.mkdir()
+    (work / ".state.json.0123456789abcdef.part").touch()
+    assert run(source, tmp_path / "copy.zoomkern", "--quiet") == 0
+    assert not work.exists()
+
+
 def test_without_zarr_nothing_is_begun(source, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     assert run(source, tmp_path / "copy.zarr") == 2

@@ -96,9 +96,28 @@ def test_the_files_of_a_dicom_series_are_one_image(slides):
     assert names(files[0], files[1]) == [str(files[0]), str(files[1])]  # as they are named, one by one
 
 
+def test_a_series_of_labels_is_no_slide(slides):
+    import pydicom
+
+    for name, seen in (("label", "LABEL"), ("overview", "OVERVIEW")):
+        data = pydicom.dcmread(slides / "case" / "1.2.4-1.dcm")
+        data.SeriesInstanceUID, data.ImageType = "1.2.5", ["ORIGINAL", "PRIMARY", seen, "NONE"]
+        data.save_as(slides / "case" / f"{name}.dcm")
+    assert [name for name in names(slides / "case") if "label" in name or "overview" in name] == []
+    data.SeriesInstanceUID = "1.2.4"  # beside a slide's own files it is one of them
+    data.save_as(slides / "case" / "0.dcm")
+    assert "0.dcm" in names(slides / "case")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_waited_for(slides):
+    os.mkfifo(slides / "case" / "pipe.dcm")
+    assert "pipe.dcm" in names(slides / "case")
+
+
 def test_dicom_without_pydicom(slides, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom.filereader", None)
-    with pytest.raises(ImportError, match=r"one slide is read with pydicom: pip install pydicom\. Or name one file"):
+    with pytest.raises(ImportError, match=r"read with pydicom: pip install 'zoomkern\[slides\]'\. Or name one file"):
         find_images([slides])
     for file in (slides / "other").glob("*-[23].dcm"):
         file.unlink()

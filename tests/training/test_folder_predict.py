@@ -495,6 +495,10 @@ def test_a_dicom_series_is_predicted_once(run_in_colour, dicoms, tmp_path, capsy
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["images"], summary["done"]) == (2, 1)
     assert [entry["image"] for entry in summary["failed"]] == ["1.2.4-1.dcm"]
+    max(first).unlink()  # the finest level
+    assert predict(run_in_colour, tmp_path / "slides", out, "--top=0") == 1
+    errors = [entry["error"] for entry in json.loads((out / "summary.json").read_text())["failed"]]
+    assert any("the finest file of the series of '1.2.3-1.dcm' is missing" in error for error in errors)
 
 
 def save_pyramid(path, pixels):

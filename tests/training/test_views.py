@@ -119,6 +119,18 @@ def test_views_of_different_sizes_share_no_batch(small):
         collate([one, other])
 
 
+def test_images_of_different_kinds_share_no_batch(small):
+    item = ViewedImages(small.Squares(), Views(0.25), seed=0)[0, 0]
+    for other in (item.view.expand(3, -1, -1), item.view.to(torch.uint16)):
+        with pytest.raises(ValueError, match="must have the same channels and type; got 1 of torch.uint.* and [13] of"):
+            collate([item, item._replace(view=other)])
+
+
+def test_half_precision_is_scaled_as_float32_is():
+    image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0)).half()
+    assert torch.equal(scaled(image, (13, 9)), scaled(image.float(), (13, 9)).half())
+
+
 def test_items_reach_worker_processes(small):
     viewed = ViewedImages(small.Squares(), Views(0.25, None, 0.5), seed=0)
     assert len(viewed) == len(AugmentedImages(viewed, lambda item: item)) == 12

@@ -19,12 +19,25 @@ TILE = {"LINES": gathering.LINES, "RUN": gathering.RUN}
 READ = {"CHANNELS": 3, "SHIFT": True, "CHANNELS_LAST": False, **TILE}
 PLACE = {"LISTED": False, "SHARED": False, "ALIGN": 0, "SHIFT": True, "BLOCK": patches.BLOCK}
 LONGS = {"table": "*i64", "offsets": "*i64", "conversion": "*fp64"}
+INDEXED = {**LONGS, "index": "*i64", "locations": "*i64"}
 KERNELS = (
     ("gather to fp32", gathering._gather, {"out": "*fp32", **LONGS}, READ),
     ("gather to bf16", gathering._gather, {"out": "*bf16", **LONGS}, {**READ, "CHANNELS_LAST": True}),
     ("backward", gathering._gather_backward, {"grad": "*fp32", **LONGS}, {**READ, "WIDE": False}),
-    ("place", patches._place, {**LONGS, "index": "*i64", "locations": "*i64"}, PLACE),
+    ("place", patches._place, INDEXED, PLACE),
     ("write", tables._write, {"out": "*i64"}, {}),
+)
+#: For one architecture alone: every other value of what the launchers choose.
+VARIANTS_FOR = 90
+ONE, FOUR, LAST = {**READ, "CHANNELS": 1}, {**READ, "CHANNELS": 4, "SHIFT": False}, {"CHANNELS_LAST": True}
+VARIANTS = (
+    ("gather to fp16, one channel", gathering._gather, {"out": "*fp16", **LONGS}, ONE),
+    ("gather to fp64, four channels", gathering._gather, {"out": "*fp64", **LONGS}, {**FOUR, **LAST}),
+    ("backward, wide", gathering._gather_backward, {"grad": "*fp64", **LONGS}, {**READ, **LAST, "WIDE": True}),
+    ("backward, four channels", gathering._gather_backward, {"grad": "*fp32", **LONGS}, {**FOUR, "WIDE": False}),
+    ("place at corners", patches._place, INDEXED, {**PLACE, "ALIGN": patches.CORNERS.value, "SHIFT": False}),
+    ("place as listed", patches._place, INDEXED, {**PLACE, "LISTED": True}),
+    ("place as listed for all", patches._place, INDEXED, {**PLACE, "LISTED": True, "SHARED": True}),
 )
 
 
@@ -46,7 +59,7 @@ def main() -> None:
     """``compile_gathering.py 80 90``: a row per kernel and architecture."""
     rows = []
     for cc in map(int, sys.argv[1:]):
-        for name, kernel, pointers, constants in KERNELS:
+        for name, kernel, pointers, constants in KERNELS + VARIANTS * (cc == VARIANTS_FOR):
             asm = compiled(kernel, pointers, constants, cc)
             loads = re.findall(r"\bld\.global[\w.:]*\.([a-z]+\d+)\b", asm["ptx"])
             fused = re.findall(r"\bfma\.\S+", asm["ptx"])

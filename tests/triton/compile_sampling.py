@@ -20,6 +20,7 @@ KINDS = {"fp16": "*fp16", "bf16": "*bf16", "fp32": "*fp32", "fp64": "*fp64"}
 DOUBLE, LONG = "*fp64", "*i64"
 SIZES = {"items": "i32", "chunks": "i32", "draws": "i32", "tiles": "i32", "width": "i32", "count": "i32"}
 EXACT = {"enable_fp_fusion": False}
+FURTHER_FOR = 90  # the architecture for which further() is compiled, not the first that is named
 
 
 def variants(scores: str) -> list[tuple[str, triton.JITFunction, dict[str, str], dict[str, object], dict[str, object]]]:
@@ -67,6 +68,32 @@ def variants(scores: str) -> list[tuple[str, triton.JITFunction, dict[str, str],
     ]
 
 
+def further() -> list[tuple[str, triton.JITFunction, dict[str, str], dict[str, object], dict[str, object]]]:
+    """As :func:`variants`, for float32: every other value of what the launchers choose."""
+    kernels = {name: entry for name, *entry in variants("fp32")}
+
+    def other(name: str, words: str, **changed: object):  # type: ignore[no-untyped-def]
+        kernel, types, constants, options = kernels[name]
+        return f"{name}{words}", kernel, types, {**constants, **changed}, options
+
+    rule = dict(zip(("FALL", "WIDEST", "FEWEST", "BISECTIONS"), next(iter(weights.RULES.values())), strict=True))
+    return [
+        other("scan", ", 16 items", CHUNK=16),
+        other("race", ", seeds of rows", ROW_SEEDS=True),
+        other("race", ", 16 items", CHUNK=16),
+        other("race of everybody", ", one seed", ROW_SEEDS=False),
+        other("topk", " of everybody", SELECT=False, numbers=None),
+        other("masses", ", 16 items", CHUNK=16),
+        other("dense gradient", ", 16 items", CHUNK=16),
+        other("settle", ", repeats", REPEATS=True, COUNTED=False, counts=None),
+        other("settle", ", padded", PAD=True, PARTS=1),
+        other("points", ", seeds of rows", ROW_SEEDS=True, BLOCK=4),
+        other("nodes", ", for float32", **rule, BLOCK=16),
+        other("quadrature", ", few draws", BLOCK=16),
+        other("sums of weights", ", few draws", BLOCK=16),
+    ]
+
+
 def ptx(kernel, types, constants, options, capability: int, ones: bool) -> str:  # type: ignore[no-untyped-def]
     """PTX for rows whose items divide by 16, or for rows of one item, which the launcher turns into a constant."""
     if ones and "items" in kernel.arg_names:
@@ -79,12 +106,13 @@ def ptx(kernel, types, constants, options, capability: int, ones: bool) -> str: 
 
 
 def main() -> None:
-    """All types of scores for the first architecture, float32 for the others."""
+    """All types of scores for the first architecture, float32 for the others, and further variants for one."""
     found = {}
     for number, capability in enumerate(int(word) for word in sys.argv[1:]):
         cases = [(scores, False) for scores in KINDS] + [("fp32", True)] if number == 0 else [("fp32", False)]
         for scores, ones in cases:
-            for name, kernel, types, constants, options in variants(scores):
+            more = further() if capability == FURTHER_FOR and not ones else []
+            for name, kernel, types, constants, options in variants(scores) + more:
                 text = ptx(kernel, types, constants, options, capability, ones)
                 found[f"{name}{' of one' if ones else ''}, {scores}, sm_{capability}"] = {
                     "loads": re.findall(r"ld\.global(?:\.(?!v\d|b\d)\w+)*\.((?:v\d\.)?b\d+)", text),

@@ -37,7 +37,8 @@ def chosen(compiled: dict[str, dict[str, Any]], kernels: tuple[str, ...]) -> dic
 
 def test_every_kernel_compiles_for_every_architecture(compiled: dict[str, dict[str, Any]]) -> None:
     for capability in (80, 90, 100, 120):
-        assert sum(name.endswith(f"sm_{capability}") for name in compiled) >= 11
+        least = 26 if capability == 90 else 13
+        assert sum(name.endswith(f"sm_{capability}") for name in compiled) >= least
 
 
 def test_nothing_that_decides_an_index_is_fused(compiled: dict[str, dict[str, Any]]) -> None:
@@ -48,7 +49,7 @@ def test_nothing_that_decides_an_index_is_fused(compiled: dict[str, dict[str, An
 
 def test_scores_are_read_sixteen_bytes_at_a_time(compiled: dict[str, dict[str, Any]]) -> None:
     for name, part in chosen(compiled, READING).items():
-        if "of one" not in name:
+        if "of one" not in name and "16 items" not in name:
             assert ("v2.b64" if "fp64" in name else "v4.b32") in part["loads"], name
 
 

@@ -103,6 +103,12 @@ def test_arrays_of_a_wrong_shape(look_arrays, name):
         read_look(look_arrays | {name: np.zeros(1)}, SUMMARY, (3000, 2000))
 
 
+def test_infinite_attention_is_refused(look_arrays):
+    look_arrays["attention"][0, 0] = np.inf
+    with pytest.raises(ValueError, match="First attention must be finite"):
+        read_look(look_arrays, {}, (3000, 2000))
+
+
 def test_a_large_grid_keeps_its_peaks(look_arrays):
     attention = np.zeros((3001, 2999), np.float32)
     attention[3000, 2998] = 0.5

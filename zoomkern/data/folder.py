@@ -74,7 +74,11 @@ class ImageFolder(FileImages):
             kinds = STORED_SUFFIXES if stored else SUFFIXES
             found = pictures_below(folder / name, kinds)
             if not found:
-                cure = "" if stored else ", or give stored=True where it holds slides"
+                cure = (
+                    ", or name DICOM slides in an ImageTable"
+                    if stored
+                    else ", or give stored=True where it holds slides"
+                )
                 raise ValueError(
                     f"{str(folder / name)!r} must hold images ({' '.join(kinds)}), as each folder is a class; it holds "
                     f"none. Remove it{cure}."

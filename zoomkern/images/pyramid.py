@@ -201,8 +201,8 @@ class Pyramid(Levels):
                 return ReducedLevel(pixels_on(level, None), factor)
         known = ", ".join(f"1 / {value:.4g}" for value in self.level_downsamples)
         raise ValueError(
-            f"scale must be that of a level, or a whole part of one; got {scale:.4g}. There are {known}. "
-            "Choose one of them, or one of them divided by 2, 3, ..."
+            f"scale must be that of a level, or a whole part of one; got {scale:.4g} of {self.name}. "
+            f"There are {known}. Choose one of them, or one of them divided by 2, 3, ..."
         )
 
     @property

@@ -22,7 +22,7 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 #: Bytes of a stored level that is read whole.
 MOST_BYTES = 1 << 26
 
-#: Pixels of 16 bits that are made numbers of float32 at a time, about.
+#: Pixels of 16 bits that are made float32 at a time, about.
 _BAND_PIXELS = 1 << 20
 
 _Pair = tuple[float, float]
@@ -69,7 +69,7 @@ def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int,
             side * factor / full * (1 + 1e-12) for side, full in zip((height, width), image.shape[1:], strict=True)
         )
         factors = (down, across)
-    means = _means_of_words if pixels.dtype == torch.uint16 else _means
+    means = _means_by_float32 if pixels.dtype in (torch.uint16, torch.float16) else _means
     return means(pixels, (height, width), factors).contiguous()
 
 
@@ -79,14 +79,15 @@ def _means(pixels: Tensor, size: tuple[int, int], factors: _Pair | None) -> Tens
     return F.interpolate(pixels[None], **where, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def _means_of_words(pixels: Tensor, size: tuple[int, int], factors: _Pair | None) -> Tensor:
-    """The same of uint16, which torch does not average: in float32, along rows and then along columns, as it does."""
+def _means_by_float32(pixels: Tensor, size: tuple[int, int], factors: _Pair | None) -> Tensor:
+    """The same of types which torch does not average: in float32, along rows and then along columns, as it does."""
     channels, height, width = pixels.shape
     rows = max(_BAND_PIXELS // width, 1)
     narrow = torch.empty(channels, height, size[1], device=pixels.device)
     for band, target in zip(pixels.split(rows, 1), narrow.split(rows, 1), strict=True):
         target.copy_(_means(band.float(), (band.shape[1], size[1]), factors and (1.0, factors[1])))
-    return _means(narrow, size, factors and (factors[0], 1.0)).round().to(torch.uint16)
+    means = _means(narrow, size, factors and (factors[0], 1.0))
+    return (means if pixels.is_floating_point() else means.round()).to(pixels.dtype)
 
 
 def _first_step(level: StoredLevel, height: int, width: int) -> int:

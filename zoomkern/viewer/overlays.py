@@ -270,6 +270,8 @@ def _summary(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stage(name: str, boxes: Array, grids: Array) -> Stage:
     """Probabilities that the page can hold."""
+    if np.isinf(grids).any():
+        raise ValueError(f"{name} must be finite; it is infinite somewhere")
     _, rows, columns = grids.shape
     uniform = 1 / max(rows * columns, 1)
     block = 1

@@ -280,3 +280,16 @@ def test_opening_reads_the_header_alone(tmp_path):
 
 def test_a_library_is_found():
     assert library("json", "slides").loads("1") == 1
+
+
+def test_a_process_holds_few_files(tmp_path, monkeypatch):
+    from zoomkern.images.readers import reader as room
+
+    monkeypatch.setattr(room, "MOST_OPEN", 3)
+    room._OPEN.clear()
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", np.full((4, 4, 3), number, np.uint8))
+    readers = [zoomkern.open_image(tmp_path / f"{number}.npy") for number in range(6)]
+    for _ in range(2):
+        assert [int(reader.read_window(0, 1, 1, 1, 1)[0, 0, 0]) for reader in readers] == list(range(6))
+    assert sum(reader._opened is not None for reader in readers) <= 3

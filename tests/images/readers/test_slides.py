@@ -1,5 +1,7 @@
 """OpenSlide's own pixels through our readers, on pyramids of two writers."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -206,3 +208,17 @@ def test_a_tile_that_would_end_openslide_s_process_is_refused(tmp_path, even):
     for reader in (SlideReader, TiffReader):
         with pytest.raises(ReadError, match=r"slide\.tif"):
             reader(path).read_window(0, 130, 190, 8, 8)
+
+
+def test_slides_share_one_cache(tmp_path, monkeypatch):
+    from zoomkern.images.readers import slides
+
+    given = []
+    monkeypatch.setattr(openslide.OpenSlide, "set_cache", lambda self, cache: given.append(cache))
+    for number in range(2):
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        tifffile.imwrite(tmp_path / f"{number}.tif", pixels, tile=(16, 16), photometric="rgb", compression="zlib")
+        SlideReader(tmp_path / f"{number}.tif").read_window(0, 0, 0, 8, 8)
+    assert len(given) >= 2
+    assert all(cache is slides._cache(os.getpid()) for cache in given)
+    assert slides._cache(os.getpid()) is not slides._cache(0)  # of another process

@@ -6,7 +6,9 @@ import errno
 import numbers
 import os
 import threading
+import weakref
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -282,6 +284,7 @@ class Reader(Levels):
         here = os.getpid()
         opened = self._opened
         if opened is None or opened[0] != here:
+            _make_room(self)
             with self._own_lock():
                 opened = self._opened
                 if opened is None or opened[0] != here:
@@ -334,6 +337,23 @@ _AS_THEY_ARE = (ReadError, FileNotFoundError, PermissionError, ImportError)
 
 #: Handles that a fork copied: closing them here would disturb the parent.
 _PARENTS: list[Any] = []
+
+#: Readers of a process that hold their files; of more, the one that opened its own first lets go, and opens it again
+#: when it is read. Systems allow a process some 1,024 files, and some slides are several.
+MOST_OPEN = 128
+_OPEN: deque[weakref.ref[Reader]] = deque()
+
+
+def _make_room(reader: Reader) -> None:
+    """For another that is about to open its file; threads may come here at once."""
+    _OPEN.append(weakref.ref(reader))
+    while len(_OPEN) > MOST_OPEN:
+        try:
+            first = _OPEN.popleft()()
+        except IndexError:  # another thread took the last
+            return
+        if first is not None and first is not reader:
+            first.close()
 
 
 def numpy_type(dtype: torch.dtype) -> np.dtype[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,14 +19,18 @@ from zoomkern.images.readers.resolution import mean_mpp
 from zoomkern.images.readers.tiff_directories import MAGIC, check_directories
 from zoomkern.images.readers.tiff_pages import pages_after_first
 
+#: Of decoded tiles that OpenSlide keeps, for all slides of a process.
+CACHE_BYTES = 1 << 26
+
 _BYTE_COUNTS = (325, 279)  # of tiles and of strips
 
 
 class SlideReader(Reader):
     """A slide through OpenSlide, as RGB; what is transparent lies on white.
 
-    OpenSlide keeps its own cache of decoded tiles and is safe among threads. It is asked in pixels of level 0: where a
-    level's downsample is not whole, it blends neighbours, as if moved by up to half of such a pixel.
+    OpenSlide keeps its own cache of decoded tiles, one for all slides of a process, and is safe among threads. It is
+    asked in pixels of level 0: where a level's downsample is not whole, it blends neighbours, as if moved by up to half
+    of such a pixel.
     """
 
     def _open(self) -> Any:
@@ -50,12 +56,20 @@ def open_slide(path: Path) -> Any:
     openslide = _openslide()
     _check_byte_counts(path)
     try:
-        return openslide.OpenSlide(path)
+        slide = openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError:
         raise ReadError(
             f"path must name a slide that OpenSlide reads; got {str(path)!r}, which it does not know. "
             "Open it with zoomkern.open_image, or convert it to a tiled TIFF."
         ) from None
+    slide.set_cache(_cache(os.getpid()))
+    return slide
+
+
+@lru_cache(maxsize=1)
+def _cache(process: int) -> Any:
+    """Of decoded tiles; a forked child, which knows by its number that it is one, has another."""
+    return _openslide().OpenSlideCache(CACHE_BYTES)
 
 
 def header_of_slide(handle: Any) -> Header:

@@ -123,8 +123,12 @@ def convert(
                 writer.close()
         _publish(made, target, work)
         _remove(work / "old")
-        for name in ("lock", "state.json"):
-            (work / name).unlink(missing_ok=True)
+        for left in (
+            work / "lock",
+            state_file,
+            *work.glob(f".{state_file.name}.*.part"),
+        ):  # of records that were killed
+            left.unlink(missing_ok=True)
         work.rmdir()
     return target
 

@@ -73,6 +73,10 @@ def prepare(image: Found, looker: Looker, options: Options, cache: TileCache, se
             f"a file that is decoded as a whole must have at most {options.most_picture_pixels} pixels; {image.name!r} "
             f"has {height} x {width}. Copy it with zoomkern convert first, or raise --max-picture-pixels."
         )
+    if reader.properties.get("dicom.ImageType[3]") == "RESAMPLED":
+        raise ValueError(
+            f"the finest file of the series of {image.name!r} is missing or damaged. Fetch the series again."
+        )
     pyramid = Pyramid.open(reader, cache=cache)
     size = (pyramid.shape[1], pyramid.shape[2])
     view = torch.zeros(pyramid.shape[0], 1, 1)

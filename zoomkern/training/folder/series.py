@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SUFFIX = ".dcm"
-#: SeriesInstanceUID.
-_SERIES = 0x0020_000E
+#: ImageType, whose third word says what is seen, and SeriesInstanceUID.
+_TYPE, _SERIES = 0x0008_0008, 0x0020_000E
+#: What is seen on files that are no slide, where they have a series of their own.
+_BESIDE = ("LABEL", "OVERVIEW", "THUMBNAIL")
 
 
 def whole_series(paths: Iterable[Path]) -> list[list[Path]]:
     """The files of each image: those of a DICOM series in one folder, in the order of their names, or one alone.
 
-    Nothing is read of a ``.dcm`` file that has none beside it. One that is damaged, or names no series, is alone.
+    Nothing is read of a ``.dcm`` file that has none beside it. One that is damaged, or names no series, is alone. A
+    series of labels and overviews alone is left out.
 
     Args:
         paths: of images, each once.
@@ -30,18 +33,21 @@ def whole_series(paths: Iterable[Path]) -> list[list[Path]]:
         else:
             alone.append([path])
     series: dict[tuple[Path, str], list[Path]] = {}
+    slides = set()
     for folder, files in folders.items():
         for file in sorted(files):
-            name = _series_of(file) if len(files) > 1 else None
-            if name is None:
+            name, seen = _series_of(file) if len(files) > 1 and file.is_file() else ("", "")
+            if not name:
                 alone.append([file])
-            else:
-                series.setdefault((folder, name), []).append(file)
-    return alone + list(series.values())
+                continue
+            series.setdefault((folder, name), []).append(file)
+            if seen not in _BESIDE:
+                slides.add((folder, name))
+    return alone + [found for key, found in series.items() if key in slides]
 
 
-def _series_of(file: Path) -> str | None:
-    """The SeriesInstanceUID of a DICOM file, of which no more is read; None where there is none."""
+def _series_of(file: Path) -> tuple[str, str]:
+    """SeriesInstanceUID of a DICOM file, of which no more is read, and what is seen; empty where neither is told."""
     try:
         from pydicom.filereader import read_partial
     except ImportError as error:
@@ -52,7 +58,8 @@ def _series_of(file: Path) -> str | None:
     try:
         with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = read_partial(stream, lambda tag, *_: tag > _SERIES, specific_tags=[_SERIES])
-            return str(header[_SERIES].value) or None
+            header = read_partial(stream, lambda tag, *_: tag > _SERIES, specific_tags=[_TYPE, _SERIES])
+            words = [str(word) for word in header[_TYPE].value] if _TYPE in header else []
+            return str(header[_SERIES].value), words[2] if len(words) > 2 else ""
     except Exception:  # whatever a damaged file makes of the parser; the image itself will fail by its name
-        return None
+        return "", ""
