@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def measure(what: str, **settings: Any) -> dict[str, Any]:
-    """Runs :func:`peak` or :func:`resident` in a fresh process."""
+    """Runs :func:`peak`, :func:`resident` or :func:`alone` in a fresh process."""
     package = Path(zoomkern.__file__).parents[1]
     path = os.pathsep.join([str(package), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     words = [sys.executable, "-m", "bench.probe", json.dumps({"what": what, **settings})]
@@ -58,6 +59,54 @@ def call(who: str, images: list[torch.Tensor], logits: torch.Tensor, draws: int,
     return zoomkern.sample_patches(
         images, logits, draws, patch, mean=MEAN, std=STD, padding_mode="shift", backend=who, **options
     )
+
+
+def draw(who: str, batch: int, items: int, draws: int) -> Callable[[], Any]:
+    """Sampling alone."""
+    logits = workloads.attention(batch, items)
+    rivals = {"naive": baselines.softmax_multinomial, "race": baselines.gumbel_topk}
+    return lambda: rivals[who](logits, draws) if who in rivals else zoomkern.sample(logits, draws, seed=0, backend=who)
+
+
+def gather(who: str, batch: int, size: int, draws: int, patch: int) -> Callable[[], Any]:
+    """Gathering alone."""
+    images, at = workloads.pictures(batch, size), workloads.places(batch, draws, size, patch)
+    rivals = {"naive": baselines.slice_stack, "unfold": baselines.unfold_index}
+    return lambda: (
+        rivals[who](images, at, patch)
+        if who in rivals
+        else zoomkern.gather_patches(images, at, patch, mean=MEAN, std=STD, backend=who)
+    )
+
+
+def pool(who: str, batch: int, draws: int, width: int) -> Callable[[], Any]:
+    """The expectation of features, with both gradients."""
+    drawn = zoomkern.sample(workloads.attention(batch, 1024), draws, seed=0)
+    features, log_prob = torch.randn(batch, draws, width).requires_grad_(), drawn.log_prob.detach().requires_grad_()
+    rivals = {"naive": baselines.weighted_sum, "einsum": baselines.weighted_einsum}
+
+    def run() -> Any:
+        if who in rivals:
+            pooled = rivals[who](features, log_prob, drawn.weight)
+        else:
+            pooled = zoomkern.expectation(features, drawn._replace(log_prob=log_prob), backend=who)
+        return torch.autograd.grad(pooled.sum(), (features, log_prob))
+
+    return run
+
+
+OPS = {"sampling": draw, "gathering": gather, "expectation": pool}
+
+
+def alone(op: str, who: str, small: dict[str, int], large: dict[str, int]) -> dict[str, Any]:
+    """As :func:`peak` of one op: the small call loads what a process loads once, the large one is measured."""
+    torch.set_num_threads(2)
+    OPS[op](who, **small)()
+    run = OPS[op](who, **large)
+    reset = reset_peak()
+    before = status("VmRSS")
+    kept = run()  # its memory counts
+    return {"peak": status("VmHWM") - before, "reset": reset, "outputs": len(kept)}
 
 
 def peak(who: str, batch: int, size: int, grid: int, draws: int, patch: int, **options: Any) -> dict[str, Any]:
@@ -126,4 +175,4 @@ def cached(address: int, size: int) -> int:
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
-    print(json.dumps({"peak": peak, "resident": resident}[settings.pop("what")](**settings)))
+    print(json.dumps({"peak": peak, "resident": resident, "alone": alone}[settings.pop("what")](**settings)))

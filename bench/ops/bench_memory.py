@@ -1,4 +1,4 @@
-"""Peak extra bytes of ``sample_patches``, and how much of a huge memory map becomes resident. Linux only.
+"""Peak extra bytes of ``sample_patches`` and of each op alone, and how much of a huge map becomes resident. Linux only.
 
 Each number is of a fresh process (``bench/probe.py``); the clock of pytest-benchmark only runs along.
 """
@@ -21,6 +21,29 @@ PEAKS = {
 }
 COMMON = {"batch": 4, "draws": 64, "patch": 128}
 MAP = {"height": 49152, "width": 65536, "grid": 256, "draws": 64, "patch": 128}
+
+
+#: Each op: what is said of it, its rivals, and the sizes of a call that loads the process and of the measured one.
+ALONE = {
+    "sampling": (
+        "gumbel, B = 1, L = 10,000,000, N = 64",
+        {"softmax + multinomial": "naive", "topk of logits + Gumbel": "race"},
+        {"batch": 1, "items": 1000, "draws": 4},
+        {"batch": 1, "items": 10_000_000, "draws": 64},
+    ),
+    "gathering": (
+        "B = 4 of 4096 x 4096 x 3 uint8, N = 64, 128 x 128 float32",
+        {"slice, stack, normalise": "naive", "unfold and index": "unfold"},
+        {"batch": 1, "size": 64, "draws": 2, "patch": 16},
+        {"batch": 4, "size": 4096, "draws": 64, "patch": 128},
+    ),
+    "expectation": (
+        "B = 64, N = 256, D = 1024, float32, with both gradients",
+        {"plain expression": "naive", "einsum": "einsum"},
+        {"batch": 1, "draws": 2, "width": 8},
+        {"batch": 64, "draws": 256, "width": 1024},
+    ),
+}
 
 
 def entry(name, peak, mine, goal=None):
@@ -47,6 +70,17 @@ def test_peak(benchmark, keep, case):
         ],
         peak_bytes=ours["peak"],
     )
+
+
+@pytest.mark.parametrize("op", ALONE)
+def test_peak_of_an_op(benchmark, keep, op):
+    work, rivals, small, large = ALONE[op]
+    sizes = {"op": op, "small": small, "large": large}
+    ours = benchmark.pedantic(probe.measure, args=("alone",), kwargs={"who": "cpu", **sizes}, rounds=1)
+    if not ours["reset"]:
+        pytest.skip("the kernel does not let a process reset its peak")
+    peaks = {name: probe.measure("alone", who=who, **sizes)["peak"] for name, who in rivals.items()}
+    keep(op, work, [entry(name, peak, ours["peak"]) for name, peak in peaks.items()], peak_bytes=ours["peak"])
 
 
 def test_memory_map(benchmark, keep):

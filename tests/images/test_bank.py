@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import gc
+import os
 import pickle
 
 import numpy as np
@@ -188,3 +189,14 @@ def test_a_negated_view_is_refused():
     assert negated.is_neg()
     with pytest.raises(ValueError, match="resolve_neg"):
         ImageBank([negated])
+
+
+def test_a_map_that_became_shorter_is_told(tmp_path):
+    path = tmp_path / "image.npy"
+    np.save(path, np.zeros((300, 200, 3), np.uint8))
+    bank = ImageBank([PinnedImage.from_memmap(path), torch.zeros(3, 4, 4, dtype=torch.uint8)])
+    bank[[0, 1]]
+    os.truncate(path, 5000)
+    bank[[1]]
+    with pytest.raises(ValueError, match="images must keep their files: 180128 bytes were mapped"):
+        bank[[1, 0]]

@@ -32,10 +32,10 @@ def machine(tmp_path_factory):
     return SimpleNamespace(folder=folder, bin=folder / "env/bin", environment=environment)
 
 
-def pip_install(machine, *words, **environment):
+def pip_install(machine, *words, options=("--no-deps", "--force-reinstall"), **environment):
     """Returns the process and the lines that the build itself printed."""
     process = subprocess.run(
-        [machine.bin / "python", "-m", "pip", "install", "-v", "--no-deps", "--force-reinstall", *words],
+        [machine.bin / "python", "-m", "pip", "install", "-v", *options, *words],
         cwd=machine.folder / "source",
         env=machine.environment | environment,
         stdout=subprocess.PIPE,
@@ -70,6 +70,17 @@ def test_native(machine, words):
     assert line.startswith("zoomkern: native libraries for baseline")
     assert f"against torch {torch.__version__}" in line
     assert_installed(machine, native=True)
+
+
+def test_native_into_an_environment_without_torch(machine, tmp_path):
+    """The build brings a torch of its own, and pip installs one beside zoomkern, into which the library loads."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    empty = SimpleNamespace(**{**vars(machine), "bin": tmp_path / "env/bin"})
+    process, lines = pip_install(empty, ".", options=())
+    assert process.returncode == 0, process.stdout
+    (line,) = lines
+    assert line.startswith("zoomkern: native libraries for baseline")
+    assert_installed(empty, native=True)
 
 
 def test_without_compiler(machine):

@@ -146,3 +146,11 @@ class TestDesraj:
     def test_depends_on_the_order(self) -> None:
         prob, rest = tensors("moderate")
         assert not torch.allclose(weights.desraj(prob, rest).flip(0), weights.desraj(prob.flip(0), rest))
+
+
+@pytest.mark.parametrize("sampler", ["threshold", "replacement", "topk", "gumbel"])
+def test_weights_of_logits_whose_spread_overflows_are_numbers(backend, sampler):
+    logits = torch.tensor([[1.7e308, -1e308, -1.7e308, 1e308]], dtype=torch.float64)
+    weight = zoomkern.draw_weights(logits, torch.tensor([[0, 1]]), sampler=sampler, backend=backend).weight
+    assert weight[0, 0] > 0
+    assert weight.isfinite().all()

@@ -75,7 +75,8 @@ def sample_patches(
         align: ``center``, or ``corners``: cell (0, 0) is centred on the first pixel and the last cell on the last.
         padding_mode: outside the image is ``fill`` (``constant``), or the window is moved inside (``shift``).
         fill: value of pixels outside, in pixel units, before scale and shift; one number or one per channel.
-        scale: ``out = pixel * scale + shift``; one number or one per channel, default 1.
+        scale: ``out = pixel * scale + shift``; one number or one per channel, default 1. Here, and for ``shift``,
+            ``mean``, ``std`` and ``fill``, a compiled step takes numbers or tuples of them, no tensors.
         shift: default 0.
         mean: with ``std`` the usual shorthand; uint8 is first divided by 255, uint16 by 65535.
         std: see ``mean``.

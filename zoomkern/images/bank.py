@@ -51,6 +51,8 @@ class ImageBank:
         if not images:
             raise ValueError("images must hold at least one image; got an empty list. Add a [C, H, W] tensor.")
         self._members = tuple(images)
+        pinned = {i: image for i, image in enumerate(images) if isinstance(image, PinnedImage)}
+        self._mapped = {i: image for i, image in pinned.items() if image._memory.mapped}
         self._device = None if device is None else torch.device(device)
         self.images = self._seen()
         first = self.images[0]
@@ -96,11 +98,14 @@ class ImageBank:
 
         Raises:
             TypeError: ``ids`` is none of these.
-            ValueError: ``ids`` has more than one dimension.
+            ValueError: ``ids`` has more than one dimension, or the file behind a mapped image became shorter.
             IndexError: An id is out of range. Of ids that lie on a GPU nobody waits to see them: torch's own lookup
                 stops the kernel there, after which the process cannot use that GPU any more.
         """
         index = self._as_index(ids)
+        if not torch.compiler.is_compiling() and index.device.type == "cpu" and self._mapped:
+            for i in self._mapped.keys() & set(index.tolist()):
+                self._mapped[i].check_file()  # the table alone would lead behind the end of a file
         return ImageBatch(self.table.index_select(0, index), index, self.images)
 
     def __reduce__(self) -> tuple[type[ImageBank], tuple[list[Tensor | PinnedImage], torch.device | None]]:

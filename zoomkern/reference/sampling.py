@@ -75,7 +75,9 @@ def draw_weights(
     scores = _scores(logits, mask)
     if scores.shape[-1]:
         top = scores.detach().amax(-1, keepdim=True)  # a common offset drops out before it costs digits
-        scores = torch.where(top > -torch.inf, scores - top, 0.0)  # a row of -inf has no derivative
+        below = (scores - top).clamp(min=torch.finfo(scores.dtype).min)  # what may be drawn stays finite
+        scores = torch.where(scores > -torch.inf, below, -torch.inf)
+        scores = torch.where(top > -torch.inf, scores, 0.0)  # a row of -inf has no derivative
     normaliser = scores.logsumexp(-1, keepdim=True)
     gathered = scores.gather(-1, place) if scores.shape[-1] else scores.new_zeros(index.shape)
     log_prob = torch.where(drawn, (gathered - normaliser).clamp(min=torch.finfo(kind).min), 0.0)
