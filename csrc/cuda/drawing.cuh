@@ -16,7 +16,7 @@ struct Plan {
   Part whole;
   int64_t draws;
   double bound;    // of a contest
-  double rate;     // of the bins that a closer bound takes; 0: it is close
+  Bins bins;       // that a closer bound takes
   uint64_t total;  // of all masses
   Cut cut;
 };
@@ -144,16 +144,16 @@ __device__ double find_bound(const Desk<Team>& desk, const Task& task, const Par
   return Race<T>::bound(desk.team, parts, count, plan.whole, plan.draws, task.room);
 }
 
-// Notes whether the bound that parts tell is close; if not, the bins that will tell are empty.
+// Whether the bound that parts tell is close, and if not, the bins that will tell, which are empty.
 template <class Team, class T>
-__device__ void judge_bound(const Team& team, const Task& task, int64_t b, const Part* parts, int64_t count,
-                            Plan& plan) {
-  const auto rate_of = [&](auto contest) {
-    return decltype(contest)::rate(team, parts, count, plan.whole, plan.draws, plan.bound);
+__device__ void plan_bins(const Desk<Team>& desk, const Task& task, int64_t b, const Part* parts, Plan& plan) {
+  const auto bins_of = [&](auto contest) {
+    return decltype(contest)::bins(desk.team, desk.template work<unsigned long long>(), parts, task.parts_each,
+                                   plan.whole, plan.draws, plan.bound);
   };
-  plan.rate = task.sampler == kTopk ? rate_of(Top<T>{}) : rate_of(Race<T>{});
-  if (plan.rate == 0) return;
-  for (int i = team.rank(); i < Bins::kCount; i += Team::kSize) task.binned_of(b)[i] = 0;
+  plan.bins = task.sampler == kTopk ? bins_of(Top<T>{}) : bins_of(Race<T>{});
+  if (plan.bins.rate == 0) return;
+  for (int i = desk.team.rank(); i < Bins::kCount; i += Team::kSize) task.binned_of(b)[i] = 0;
 }
 
 // Writes to runners those items of [begin, end) that one of `size` threads finds within the bound.
@@ -335,7 +335,7 @@ __global__ void __launch_bounds__(Team::kSize, 1) survey_long_rows(const Task ta
       weigh<false>(desk, task, post.b, row, plan, parts, task.runners + post.b * task.room);
     } else if (plan.draws) {
       plan.bound = find_bound<Team, T>(desk, task, parts, task.parts_each, plan);
-      judge_bound<Team, T>(desk.team, task, post.b, parts, task.parts_each, plan);
+      plan_bins<Team, T>(desk, task, post.b, parts, plan);
     }
   }
   if (threadIdx.x == 0) task.plans[post.b] = plan;
@@ -347,9 +347,9 @@ __global__ void __launch_bounds__(Team::kSize, 1) bin_long_rows(const Task task)
   const Desk<Team> desk(0);
   const Post<Team> post(task);
   Plan plan = task.plans[post.b];
-  if (plan.rate == 0) return;
+  if (plan.bins.rate == 0) return;
   const Row<T> row(task.scores, post.b, task.items);
-  const Bins bins = {plan.whole.max, plan.rate};
+  const Bins bins = plan.bins;
   const Part* const parts = task.parts + post.b * task.parts_each;
   unsigned *const own = desk.template work<unsigned>(), *const all = task.binned_of(post.b);
   for (int i = desk.team.rank(); i < Bins::kCount; i += Team::kSize) own[i] = 0;

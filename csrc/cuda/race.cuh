@@ -100,12 +100,15 @@ struct Race {
     });
   }
 
-  // Of the bins that a closer bound takes; 0 where a bound is close: no more items arrive than there is mass.
+  // The bins that a closer bound takes. Their rate is 0 where a bound is close: no more items arrive than there is
+  // mass.
   template <class Team>
-  static __device__ double rate(const Team&, const Part*, int64_t, const Part& whole, int64_t draws, double bound) {
+  static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
+                              const Part& whole, int64_t draws, double bound) {
     constexpr double most = 1.2, steps_per_nat = 8;
-    const bool close = bound > kMostBound || bound + exact::log(whole.sum) <= exact::log(most * ample(draws));
-    return close ? 0 : steps_per_nat;
+    if (bound > kMostBound || bound + exact::log(whole.sum) <= exact::log(most * ample(draws))) return {};
+    const int64_t filled = count_filled(team, parts, count);
+    return Bins::around(whole.max, reached_by(team, histogram, parts, count, (filled + 3) / 4), steps_per_nat);
   }
 
   // Whether a part is known well enough without its items: even before a loose bound hardly any of them arrives.
@@ -211,34 +214,21 @@ struct Top {
   static __device__ double bound(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
                                  const Part& whole, int64_t draws, int64_t room) {
     if (whole.drawable <= room) return kLowest<double>;
-    int64_t filled = 0;
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) filled += parts[i].drawable > 0;
-    if (team.reduce(filled, Sum()) < draws) return std::numeric_limits<double>::quiet_NaN();
-    const Nth nth = nth_largest(team, histogram, draws, [&](auto see) {
-      for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-        if (parts[i].drawable > 0) see(ordered(parts[i].max));
-      }
-    });
-    double least = std::numeric_limits<double>::infinity();
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-      if (parts[i].drawable > 0 && ordered(parts[i].max) >= nth.value) least = Min()(least, parts[i].max);
-    }
-    return team.reduce(least, Min());
+    if (count_filled(team, parts, count) < draws) return std::numeric_limits<double>::quiet_NaN();
+    return reached_by(team, histogram, parts, count, draws);
   }
 
-  // Parts tell how few items reach a bound, never how many, unless there is room for all. Bins are even from the
-  // maximum down to the bound, or to the maximum of the last part.
+  // Parts tell how few items reach a bound, never how many. Bins reach down to it; if there is none they are as wide as
+  // the maxima of parts are apart.
   template <class Team>
-  static __device__ double rate(const Team& team, const Part* parts, int64_t count, const Part& whole, int64_t,
-                                double bound) {
-    if (bound == kLowest<double>) return 0;
-    double last = whole.max;
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-      if (parts[i].drawable > 0) last = Min()(last, parts[i].max);
-    }
-    last = team.reduce(last, Min());
-    if (bound == bound) last = bound;
-    return last < whole.max ? Bins::kEven / (whole.max - last) : bound == bound ? 0 : 1;
+  static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
+                              const Part& whole, int64_t, double bound) {
+    if (bound == kLowest<double> || bound == whole.max) return {};
+    if (bound == bound) return {whole.max, Bins::kEven / (whole.max - bound), 1};
+    const int64_t filled = count_filled(team, parts, count), quarter = (filled + 3) / 4;
+    const double base = reached_by(team, histogram, parts, count, quarter);
+    const double spread = base - reached_by(team, histogram, parts, count, Min()(3 * quarter, filled));
+    return Bins::around(whole.max, base, spread > 0 ? Bins::kZone / spread : 2);
   }
 
   static __device__ __forceinline__ bool is_known(const Part& part, const Part&, double bound) {
