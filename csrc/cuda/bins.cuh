@@ -14,7 +14,8 @@ namespace zoomkern::cuda {
 struct Bins {
   static constexpr int kCount = 1024, kZone = 256;
   static constexpr int kEven = 3 * kZone;
-  static constexpr int kShift = 19;  // of a float: leaves 16 values an octave
+  static constexpr double kPerNat = 8;  // steps: weights in a bin are equal to 13 %
+  static constexpr int kShift = 19;     // of a float: leaves 16 values an octave
   static constexpr size_t kBytes = kCount * sizeof(unsigned);
 
   double top, rate;  // the maximum; steps per unit of score, 0 where no bins are needed

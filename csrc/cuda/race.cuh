@@ -105,10 +105,10 @@ struct Race {
   template <class Team>
   static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
                               const Part& whole, int64_t draws, double bound) {
-    constexpr double most = 1.2, steps_per_nat = 8;
+    constexpr double most = 1.2;
     if (bound > kMostBound || bound + exact::log(whole.sum) <= exact::log(most * ample(draws))) return {};
     const int64_t filled = count_filled(team, parts, count);
-    return Bins::around(whole.max, reached_by(team, histogram, parts, count, (filled + 3) / 4), steps_per_nat);
+    return Bins::around(whole.max, reached_by(team, histogram, parts, count, (filled + 3) / 4), Bins::kPerNat);
   }
 
   // Whether a part is known well enough without its items: even before a loose bound hardly any of them arrives.
@@ -218,8 +218,8 @@ struct Top {
     return reached_by(team, histogram, parts, count, draws);
   }
 
-  // Parts tell how few items reach a bound, never how many. Bins reach down to it; if there is none they are as wide as
-  // the maxima of parts are apart.
+  // Parts tell how few items reach a bound, never how many. Bins reach down to it; if there is none they are narrow
+  // beside what lies between the maxima of parts.
   template <class Team>
   static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
                               const Part& whole, int64_t, double bound) {
@@ -228,7 +228,7 @@ struct Top {
     const int64_t filled = count_filled(team, parts, count), quarter = (filled + 3) / 4;
     const double base = reached_by(team, histogram, parts, count, quarter);
     const double spread = base - reached_by(team, histogram, parts, count, Min()(3 * quarter, filled));
-    return Bins::around(whole.max, base, spread > 0 ? Bins::kZone / spread : 2);
+    return Bins::around(whole.max, base, spread > 0 ? Max()(16 / spread, Bins::kPerNat) : Bins::kPerNat);
   }
 
   static __device__ __forceinline__ bool is_known(const Part& part, const Part&, double bound) {
