@@ -100,8 +100,7 @@ struct Race {
     });
   }
 
-  // The bins that a closer bound takes. Their rate is 0 where a bound is close: no more items arrive than there is
-  // mass.
+  // The bins that a closer bound takes; none where a bound is close. No more items arrive than there is mass.
   template <class Team>
   static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
                               const Part& whole, int64_t draws, double bound) {
@@ -130,7 +129,7 @@ struct Race {
       }
       return sum;
     });
-    return closer >= bound ? bound : closer;
+    return closer < bound || bound != bound ? closer : bound;
   }
 
   // The same from every item, where parts tell too little: peaks hide what lies around them.
