@@ -341,7 +341,9 @@ __global__ void __launch_bounds__(Team::kSize, 1) survey_long_rows(const Task ta
   if (threadIdx.x == 0) task.plans[post.b] = plan;
 }
 
-// Counts the items of parts that tell too little, where there are any, and finds a close bound from all.
+// Counts the items of parts that tell too little, where there are any, and finds a close bound from all. A launch of
+// its own, which ends at once where all is told: only all parts together say which items matter, and to count every
+// item in the survey would make every row pay.
 template <class Team, class T>
 __global__ void __launch_bounds__(Team::kSize, 1) bin_long_rows(const Task task) {
   const Desk<Team> desk(0);
