@@ -18,7 +18,8 @@ from bench.formats import NONE, NUMBER, ORIGIN, TEXT, TIME, check, commit_of, ma
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE, README = ROOT / "bench/results", ROOT / "docs/benchmarks.md", ROOT / "README.md"
 SCHEMA = 1
-SUITES = ("patches", "sampling", "gathering", "expectation", "memory", "readers", "ceilings", *network_tables.SUITES)
+OPS = ("patches", "sampling", "drawing", "gathering", "expectation", "memory", "readers", "ceilings")
+SUITES = (*OPS, *network_tables.SUITES)
 MARKED = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 FLOORS = ("floor: fill + read", "the output alone", "pages that hold a patch's pixels")
 

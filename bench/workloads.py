@@ -37,6 +37,13 @@ def attention(*shape: int) -> Tensor:
     return torch.randn(shape)
 
 
+def hot_attention(side: int, block: int, height: float) -> Tensor:
+    """Logits ``[side, side]`` of an attention to one place: a block that stands out from a diffuse one."""
+    logits = attention(side, side)
+    logits[side // 3 :, side // 4 :][:block, :block] += height
+    return logits
+
+
 def places(count: int, draws: int, size: int, patch: int) -> Tensor:
     """Random offsets ``[count, draws, 2]`` of patches inside an image."""
     return torch.randint(0, size - patch + 1, (count, draws, 2))

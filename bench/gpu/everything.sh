@@ -130,8 +130,8 @@ measure() { # measure SECONDS-A-ROW FILE...
 
 ceilings() { measure 0.3 bench/gpu/bench_ceilings.py; }
 benches() {
-  measure 0.6 bench/gpu/bench_gathering.py bench/gpu/bench_patches.py bench/ops/bench_sampling.py \
-    bench/ops/bench_expectation.py
+  measure 0.6 bench/gpu/bench_gathering.py bench/gpu/bench_patches.py bench/gpu/bench_drawing.py \
+    bench/ops/bench_sampling.py bench/ops/bench_expectation.py
 }
 
 export root

@@ -16,6 +16,7 @@ struct Plan {
   Part whole;
   int64_t draws;
   double bound;    // of a contest
+  Bins bins;       // that a closer bound takes
   uint64_t total;  // of all masses
   Cut cut;
 };
@@ -44,6 +45,7 @@ struct Task {
   Part* parts;  // of every kSpan items
   int64_t parts_each, blocks_each;
   Plan* plans;
+  unsigned* binned;            // [B, Bins::kCount]
   unsigned long long* passed;  // 0 at first, as are arrivals
   unsigned* arrivals;
 
@@ -53,6 +55,7 @@ struct Task {
   __device__ __forceinline__ Key key(int64_t b) const {
     return {static_cast<uint64_t>(seed[own_seed ? b : 0]), static_cast<uint32_t>(own_seed ? 0 : b)};
   }
+  __device__ __forceinline__ unsigned* binned_of(int64_t b) const { return binned + b * Bins::kCount; }
   __device__ __forceinline__ Stretches walk_of(int64_t slot) const {
     return {walk.sum + slot * walk.count, walk.most + slot * walk.count, walk.count, walk.span};
   }
@@ -65,7 +68,7 @@ struct Desk {
   static constexpr size_t kParts = Team::kShared + sizeof(unsigned long long);
   static constexpr size_t kBytes = kParts + Team::kSize * sizeof(Part) + kWork;
   static constexpr int64_t kFewRunners = kWork / sizeof(Runner);
-  static_assert(kNodeBytes <= kWork && kHistogramBytes <= kWork);
+  static_assert(kNodeBytes <= kWork && kHistogramBytes <= kWork && Bins::kBytes <= kWork);
 
   size_t place;
   Team team;
@@ -139,6 +142,18 @@ __device__ double find_bound(const Desk<Team>& desk, const Task& task, const Par
                          task.room);
   }
   return Race<T>::bound(desk.team, parts, count, plan.whole, plan.draws, task.room);
+}
+
+// Whether the bound that parts tell is close, and if not, the bins that will tell, which are empty.
+template <class Team, class T>
+__device__ void plan_bins(const Desk<Team>& desk, const Task& task, int64_t b, const Part* parts, Plan& plan) {
+  const auto bins_of = [&](auto contest) {
+    return decltype(contest)::bins(desk.team, desk.template work<unsigned long long>(), parts, task.parts_each,
+                                   plan.whole, plan.draws, plan.bound);
+  };
+  plan.bins = task.sampler == kTopk ? bins_of(Top<T>{}) : bins_of(Race<T>{});
+  if (plan.bins.rate == 0) return;
+  for (int i = desk.team.rank(); i < Bins::kCount; i += Team::kSize) task.binned_of(b)[i] = 0;
 }
 
 // Writes to runners those items of [begin, end) that one of `size` threads finds within the bound.
@@ -316,12 +331,51 @@ __global__ void __launch_bounds__(Team::kSize, 1) survey_long_rows(const Task ta
   plan.draws = decide(desk.team, task, post.b, row, plan.whole);
   pad_index(desk.team, task, post.b, plan.draws);
   if (!task.adds_masses()) {
-    if (task.given)
+    if (task.given) {
       weigh<false>(desk, task, post.b, row, plan, parts, task.runners + post.b * task.room);
-    else if (plan.draws)
+    } else if (plan.draws) {
       plan.bound = find_bound<Team, T>(desk, task, parts, task.parts_each, plan);
+      plan_bins<Team, T>(desk, task, post.b, parts, plan);
+    }
   }
   if (threadIdx.x == 0) task.plans[post.b] = plan;
+}
+
+// Counts the items of parts that tell too little, where there are any, and finds a close bound from all. A launch of
+// its own, which ends at once where all is told: only all parts together say which items matter, and to count every
+// item in the survey would make every row pay.
+template <class Team, class T>
+__global__ void __launch_bounds__(Team::kSize, 1) bin_long_rows(const Task task) {
+  const Desk<Team> desk(0);
+  const Post<Team> post(task);
+  Plan plan = task.plans[post.b];
+  if (plan.bins.rate == 0) return;
+  const Row<T> row(task.scores, post.b, task.items);
+  const Bins bins = plan.bins;
+  const Part* const parts = task.parts + post.b * task.parts_each;
+  unsigned *const own = desk.template work<unsigned>(), *const all = task.binned_of(post.b);
+  for (int i = desk.team.rank(); i < Bins::kCount; i += Team::kSize) own[i] = 0;
+  desk.team.sync();
+  with_contest(task, post.b, row, plan, [&](const auto& contest) {
+    for (int64_t s = post.crew.warp; s < task.parts_each; s += post.crew.warps) {
+      if (contest.is_known(parts[s], plan.whole, plan.bound)) continue;
+      row.sweep(s * kSpan, Min()((s + 1) * kSpan, row.items), threadIdx.x % kWarp, kWarp,
+                [&](int64_t, const Real<T>(&score)[kFour]) {
+#pragma unroll
+                  for (int k = 0; k < kFour; ++k) {
+                    if (score[k] > kLowest<Real<T>>) atomicAdd(&own[bins.of(score[k])], 1u);
+                  }
+                });
+    }
+    desk.team.sync();
+    for (int i = desk.team.rank(); i < Bins::kCount; i += Team::kSize) {
+      if (own[i]) atomicAdd(&all[i], own[i]);
+    }
+    if (!post.is_last(task, desk)) return;
+    plan.bound = contest.close_bound(desk.team, bins, all, parts, task.parts_each, plan.whole, plan.draws, task.room,
+                                     plan.bound);
+    if (threadIdx.x == 0) task.plans[post.b] = plan;
+  });
 }
 
 template <class Team, class T>

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/philox.hpp"
+#include "cuda/bins.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/selection.cuh"
 
@@ -42,7 +43,8 @@ struct Race {
   // below u. The bits of a float, read as an integer, are 2^23 times a lower bound of its logarithm plus 127; the first
   // 31 bits of u are a lower bound of u, so that only the roundings need the margin. Those of the difference of scores
   // are relative: it is taken from a score `base` near the one that decides. Of u = 0 the bits say 2^-158, which
-  // rejects only where the other side is less than that; u is never below 2^-65.
+  // rejects only where the other side is less than that; u is never below 2^-65. Of the few whom u lets pass, the first
+  // terms of -log(1 - u) reject a third where most items arrive.
   struct Sieve {
     Key random;
     R base;
@@ -56,7 +58,10 @@ struct Race {
       for (int k = 0; k < kFour; ++k) {
         const float u = static_cast<float>(static_cast<int32_t>(words.w[k] >> 1));
         const float other = static_cast<float>(score[k] - base) * slope + rise;
-        if (static_cast<float>(bit_cast<int32_t>(u)) < other) keep(item + k);
+        if (static_cast<float>(bit_cast<int32_t>(u)) < other) {
+          const float share = u * 0x1p-31f, time = u * (1 + share * (0.5f + share * 0x1.5p-2f));
+          if (static_cast<float>(bit_cast<int32_t>(time)) < other) keep(item + k);
+        }
       }
     }
   };
@@ -79,18 +84,52 @@ struct Race {
     return static_cast<double>(-expm1f(-expf(static_cast<float>(x < 5 ? x : 5))));
   }
 
-  // The logarithm of a time before which enough items are expected: +inf for everybody, NaN if none can be told. At
-  // least as many arrive as if the mass of every part lay in items as heavy as its heaviest.
+  // How many of a part arrive at least: as many as if its mass lay in items as heavy as its heaviest.
+  static __device__ __forceinline__ double arrive(const Part& part, const Part& whole, double log_time) {
+    return part.sum * arrives(part.max - whole.max, log_time);
+  }
+
+  // The logarithm of a time before which enough items are expected: +inf for everybody, NaN if none can be told.
   template <class Team>
   static __device__ double bound(const Team& team, const Part* parts, int64_t count, const Part& whole, int64_t draws,
                                  int64_t room) {
     return find_bound(team, whole, draws, room, 2.0, [&](double log_time) {
       double sum = 0;
+      for (int64_t i = team.rank(); i < count; i += Team::kSize) sum += arrive(parts[i], whole, log_time);
+      return sum;
+    });
+  }
+
+  // The bins that a closer bound takes; none where a bound is close. No more items arrive than there is mass.
+  template <class Team>
+  static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
+                              const Part& whole, int64_t draws, double bound) {
+    constexpr double most = 1.2;
+    if (bound > kMostBound || bound + exact::log(whole.sum) <= exact::log(most * ample(draws))) return {};
+    const int64_t filled = count_filled(team, parts, count);
+    return Bins::around(whole.max, reached_by(team, histogram, parts, count, (filled + 3) / 4), Bins::kPerNat);
+  }
+
+  // Whether a part is known well enough without its items: even before a loose bound hardly any of them arrives.
+  static __device__ __forceinline__ bool is_known(const Part& part, const Part& whole, double bound) {
+    return part.max - whole.max + bound < -2;
+  }
+
+  // The bound from the items of all other parts, `counts` of which are in each bin.
+  template <class Team>
+  static __device__ double close_bound(const Team& team, const Bins& bins, const unsigned* counts, const Part* parts,
+                                       int64_t count, const Part& whole, int64_t draws, int64_t room, double bound) {
+    const double closer = find_bound(team, whole, draws, room, 1.0, [&](double log_time) {
+      double sum = 0;
+      for (int i = team.rank(); i < Bins::kCount; i += Team::kSize) {
+        sum += static_cast<double>(counts[i]) * arrives(-bins.depth(i), log_time);
+      }
       for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-        sum += parts[i].sum * arrives(parts[i].max - whole.max, log_time);
+        if (is_known(parts[i], whole, bound)) sum += arrive(parts[i], whole, log_time);
       }
       return sum;
     });
+    return closer < bound || bound != bound ? closer : bound;
   }
 
   // The same from every item, where parts tell too little: peaks hide what lies around them.
@@ -115,8 +154,9 @@ struct Race {
     if (static_cast<double>(whole.drawable) <= 2 * wanted) return kEverybody;
     const auto expected = [&](double log_time) { return team.reduce(share(log_time), Sum()); };
     const double n = static_cast<double>(draws), enough = n + 4 * sqrt(n) + 8;
-    double low = exact::log(wanted / whole.sum), high = low, step = 0.5, count_at = expected(low);
-    while (count_at < enough && high < kMostBound) {
+    double low = exact::log(wanted / whole.sum), high = low, step = 0.125, count_at = expected(low);
+    const bool ever = count_at >= enough || expected(kMostBound) >= enough;
+    while (ever && count_at < enough && high < kMostBound) {
       low = high;
       high += step;
       step *= 2;
@@ -147,7 +187,7 @@ struct Top {
 
   __device__ __forceinline__ uint64_t key(int64_t, R score) const { return ordered(static_cast<double>(score)); }
 
-  // There is nothing closer.
+  // Short rows have nothing closer.
   template <class Team>
   __device__ double close_bound(const Team&, const Part&, int64_t, int64_t) const {
     return std::numeric_limits<double>::quiet_NaN();
@@ -173,19 +213,43 @@ struct Top {
   static __device__ double bound(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
                                  const Part& whole, int64_t draws, int64_t room) {
     if (whole.drawable <= room) return kLowest<double>;
-    int64_t filled = 0;
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) filled += parts[i].drawable > 0;
-    if (team.reduce(filled, Sum()) < draws) return std::numeric_limits<double>::quiet_NaN();
-    const Nth nth = nth_largest(team, histogram, draws, [&](auto see) {
-      for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-        if (parts[i].drawable > 0) see(ordered(parts[i].max));
-      }
-    });
-    double least = std::numeric_limits<double>::infinity();
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-      if (parts[i].drawable > 0 && ordered(parts[i].max) >= nth.value) least = Min()(least, parts[i].max);
+    if (count_filled(team, parts, count) < draws) return std::numeric_limits<double>::quiet_NaN();
+    return reached_by(team, histogram, parts, count, draws);
+  }
+
+  // Parts tell how few items reach a bound, never how many. Bins reach down to it; if there is none they are narrow
+  // beside what lies between the maxima of parts.
+  template <class Team>
+  static __device__ Bins bins(const Team& team, unsigned long long* histogram, const Part* parts, int64_t count,
+                              const Part& whole, int64_t, double bound) {
+    if (bound == kLowest<double> || bound == whole.max) return {};
+    if (bound == bound) return {whole.max, Bins::kEven / (whole.max - bound), 1};
+    const int64_t filled = count_filled(team, parts, count), quarter = (filled + 3) / 4;
+    const double base = reached_by(team, histogram, parts, count, quarter);
+    const double spread = base - reached_by(team, histogram, parts, count, Min()(3 * quarter, filled));
+    return Bins::around(whole.max, base, spread > 0 ? Max()(16 / spread, Bins::kPerNat) : Bins::kPerNat);
+  }
+
+  static __device__ __forceinline__ bool is_known(const Part& part, const Part&, double bound) {
+    return part.max < bound;
+  }
+
+  // The end of the bin in which the last of the draws is.
+  template <class Team>
+  static __device__ double close_bound(const Team& team, const Bins& bins, const unsigned* counts, const Part*, int64_t,
+                                       const Part& whole, int64_t draws, int64_t, double bound) {
+    constexpr int each = Bins::kCount / Team::kSize;
+    const int first = team.rank() * each;
+    int64_t own = 0, all;
+    for (int i = 0; i < each; ++i) own += counts[first + i];
+    int64_t seen = team.sum_before(own, all);
+    double depth = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < each; ++i) {
+      seen += counts[first + i];
+      if (seen >= draws) depth = Min()(depth, bins.depth(first + i));
     }
-    return team.reduce(least, Min());
+    const double closer = whole.max - team.reduce(depth, Min());
+    return closer <= bound ? bound : closer;
   }
 };
 

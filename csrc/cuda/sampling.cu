@@ -89,6 +89,7 @@ void run_long(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
   task.runners = scratch<Runner>(queue, kept, task.rows * task.room);
   task.parts = scratch<Part>(queue, kept, task.rows * task.parts_each);
   task.plans = scratch<Plan>(queue, kept, task.rows);
+  if (!task.adds_masses() && !task.given) task.binned = scratch<unsigned>(queue, kept, task.rows * Bins::kCount);
   if (task.walk.count) task.walk.sum = scratch<unsigned long long>(queue, kept, 2 * task.rows * task.walk.count);
   task.walk.most = task.walk.sum + task.rows * task.walk.count;
   task.passed = scratch<unsigned long long>(queue, kept, 2 * task.rows);
@@ -106,6 +107,7 @@ void run_long(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
       run(measure_long_rows<Many, T>);
       if (!task.given) run(pick_long_rows<Many, T>);
     } else if (!task.given) {
+      run(bin_long_rows<Many, T>);
       run(contest_long_rows<Many, T>);
     }
   });

@@ -9,6 +9,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace zoomkern::cuda {
@@ -18,6 +19,8 @@ uint4 shared_memory[(100 << 10) / sizeof(uint4)];  // of the block that runs
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulation {
+
+uint64_t arrival_times = 0, ordered_numbers = 0;
 
 namespace {
 
@@ -269,4 +272,11 @@ extern "C" __attribute__((visibility("default"))) void zoomkern_fence_emulation(
 }
 extern "C" __attribute__((visibility("default"))) void zoomkern_reseed_emulation(uint64_t seed) {
   emulation::reseed(seed);
+}
+// How many there were since the last call.
+extern "C" __attribute__((visibility("default"))) uint64_t zoomkern_emulated_arrival_times() {
+  return std::exchange(emulation::arrival_times, 0);
+}
+extern "C" __attribute__((visibility("default"))) uint64_t zoomkern_emulated_ordered_numbers() {
+  return std::exchange(emulation::ordered_numbers, 0);
 }

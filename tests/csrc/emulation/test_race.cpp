@@ -53,13 +53,34 @@ void check_sieve(double scale, double offset) {
       for (int k = 0; k < kFour; ++k) four[k] = race.row.at(i + k);
       sieve.pass(i, four, [&](int64_t item) { passed[item] = true; });
     }
-    double expected = 0;
+    double arrivals = 0;
     for (int64_t i = 0; i < items; ++i) {
       expect(passed[i] || race.key(i, race.row.at(i)) < race.least(bound), "an item in time is rejected", bound);
-      expected += std::min(1.0, std::exp(race.row.at(i) - race.max + bound));
+      arrivals -= std::expm1(-std::exp(std::min(5.0, race.row.at(i) - race.max + bound)));
     }
     const double count = static_cast<double>(std::count(passed.begin(), passed.end(), true));
-    expect(count <= 1.15 * expected + 6 * std::sqrt(expected) + 6, "the sieve lets too many pass", bound);
+    expect(count <= 1.2 * arrivals + 6 * std::sqrt(arrivals) + 6, "the sieve lets too many pass", bound);
+  }
+}
+
+// No item is deeper than its bin says, and bins are as narrow as promised.
+void check_bins(double top, double base, double rate) {
+  const Bins bins = Bins::around(top, base, rate);
+  expect(bins.of(top) == 0 && bins.of(-1e300) == Bins::kCount - 1, "bins do not hold everything", rate);
+  for (int bin = 1; bin < Bins::kCount; ++bin)
+    expect(bins.depth(bin - 1) < bins.depth(bin), "bins are in no order", bin);
+  std::exponential_distribution<double> depths;
+  for (int i = 0; i < 10000; ++i) {
+    const double score = (i % 2 ? top : base) - (i % 3 - 1) * depths(source) * 300 / rate;
+    if (score > top) continue;
+    const int bin = bins.of(score);
+    const double below = top - score, steps = below * rate, around = (base - score) * rate;
+    expect(bins.depth(bin) >= below, "an item is deeper than its bin", below);
+    expect(bin == 0 || bins.depth(bin - 1) <= below * (1 + 0x1p-16), "an item belongs to a bin before", below);
+    if (steps < Bins::kZone || (around > -100 && around < 100)) {
+      expect(bins.depth(bin) - bins.depth(bin - 1 < 0 ? 0 : bin - 1) <= 1.01 / rate + below * 0x1p-16,
+             "a bin is wide that must not be", below);
+    }
   }
 }
 
@@ -126,6 +147,9 @@ int main() {
     }
   }
   check_verification();
+  for (const double base : {5.0, 4.0, -10.0, -90.0, -500.0, -1e6}) {
+    for (const double rate : {8.0, 0.01, 1000.0}) check_bins(5, base, rate);
+  }
   std::printf("%d failures\n", failures);
   return failures != 0;
 }
