@@ -63,6 +63,14 @@ def _aperio(path: Path, image: np.ndarray) -> None:
             file.write(np.ascontiguousarray(pixels), tile=(TILE, TILE), **kind)
 
 
+def _dicom(path: Path, image: np.ndarray) -> None:
+    pytest.importorskip("pydicom")
+    pytest.importorskip("openslide")
+    from tests.dicoms import write_dicom
+
+    write_dicom(path, image)
+
+
 def _converted(path: Path, image: np.ndarray) -> None:
     np.save(path.with_suffix(".npy"), image)
     convert(open_image(path.with_suffix(".npy")), path, tile=TILE)
@@ -121,6 +129,7 @@ LOSSLESS: dict[str, tuple[str, Writer]] = {
     "tiff, sub-directories": (".tif", _pyramid(subifds=True, compression="lzw")),
     "ome-tiff": (".ome.tif", _ome),
     "aperio": (".svs", _aperio),
+    "dicom": (".dcm", _dicom),
     "converted": (".zoomkern", _converted),
     "zarr 2": (".zarr", _zarr(2)),
     "zarr 3": (".zarr", _zarr(3)),

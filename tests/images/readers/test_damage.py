@@ -25,7 +25,7 @@ DAMAGED = {
     "ArrayReader": ["npy", "npy, Fortran's order"],
     "ConvertedReader": ["converted"],
     "PictureReader": ["png", "jpeg", "webp", "bmp"],
-    "SlideReader": ["tiff, pages", "tiff, jpeg, YCbCr"],
+    "SlideReader": ["dicom", "tiff, pages", "tiff, jpeg, YCbCr"],
     "TiffReader": [
         "tiff, pages",
         "tiff, jpeg, YCbCr",
