@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -78,12 +77,9 @@ def real_data() -> Callable[[str], Path]:
 def dicoms() -> ModuleType:
     """The module beside this file that writes whole-slide DICOM files."""
     pytest.importorskip("pydicom", reason="pydicom is not installed")
-    spec = importlib.util.spec_from_file_location("dicoms", Path(__file__).with_name("dicoms.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from tests import dicoms
+
+    return dicoms
 
 
 @pytest.fixture
