@@ -75,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str:
     """What an error says; that of a worker process has it in the last line of its traceback, behind its class."""
     text = str(error)
-    return text.rstrip().splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+    if not text.startswith("Caught "):
+        return text
+    last = text.rstrip().splitlines()[-1]
+    return last.partition(": ")[2] or last
 
 
 if __name__ == "__main__":
