@@ -92,7 +92,7 @@ def pair(name: str, value: Any) -> tuple[int, int]:
 
 def temperature(value: Any) -> float:
     """``value``, which must be positive and neither tiny nor huge."""
-    given = _real("temperature", value)
+    given = value if type(value) is float else _real("temperature", value)
     least, most = TEMPERATURES
     if not least <= given <= most:
         raise ValueError(f"temperature must be positive, between {least:g} and {most:g}; got {given}. Try 1.")

@@ -110,17 +110,15 @@ Scan scan(const Scores& scores, int64_t items) {
 template <class T>
 double sum_exp(const Scores& scores, int64_t items, double max) {
   using R = Real<T>;
-  R buffer[kBlock], exps[kBlock];
+  R buffer[kBlock];
   double total = 0;
   const R top = static_cast<R>(max);
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
-    const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
     const R* block = load<T>(scores, begin, count, buffer);
-    for (int64_t i = 0; i < padded; ++i) exps[i] = exp_of(block[i] - top);
     R lanes[kLanes] = {};
-    for (int64_t i = 0; i < padded; i += kLanes) {
-      for (int64_t j = 0; j < kLanes; ++j) lanes[j] += exps[i + j];
+    for (int64_t i = 0; i < count; i += kLanes) {
+      for (int64_t j = 0; j < kLanes; ++j) lanes[j] += exp_of(block[i + j] - top);
     }
     for (int64_t j = 0; j < kLanes; ++j) total += lanes[j];
   }
@@ -192,17 +190,34 @@ ZK_INLINE void race_words(Key key, uint64_t group, uint32_t* out) {
   memcpy(out + 2 * kWordLanes, &high, sizeof(high));
 }
 
+// Bit j tells whether byte j of 64 is 1; they are all 0 or 1.
+ZK_INLINE uint64_t bits_of(const uint8_t* bytes) {
+#if defined(__AVX512BW__)
+  const __m512i all = _mm512_loadu_si512(bytes);
+  return _mm512_test_epi8_mask(all, all);
+#elif defined(__SSE2__)
+  uint64_t bits = 0;
+  for (int64_t k = 0; k < 4; ++k) {
+    const __m128i part = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes) + k);
+    bits |= static_cast<uint64_t>(_mm_movemask_epi8(_mm_slli_epi16(part, 7))) << 16 * k;
+  }
+  return bits;
+#else
+  uint64_t bits = 0;
+  for (int64_t k = 0; k < 8; ++k) {
+    uint64_t part;
+    memcpy(&part, bytes + 8 * k, 8);
+    bits |= part * 0x0102040810204080u >> 56 << 8 * k;
+  }
+  return bits;
+#endif
+}
+
 // Writes first + j for every j that is kept (1, others are 0); few are. `count` is a multiple of 64.
 ZK_INLINE int64_t collect(const uint8_t* kept, int64_t count, int64_t first, int64_t* out) {
   int64_t found = 0;
   for (int64_t j = 0; j < count; j += 64) {
-    uint64_t bits = 0;
-    for (int64_t k = 0; k < 8; ++k) {
-      uint64_t bytes;
-      memcpy(&bytes, kept + j + 8 * k, 8);
-      bits |= bytes * 0x0102040810204080u >> 56 << 8 * k;  // byte i to bit i
-    }
-    for (; bits; bits &= bits - 1) out[found++] = first + j + __builtin_ctzll(bits);
+    for (uint64_t bits = bits_of(kept + j); bits; bits &= bits - 1) out[found++] = first + j + __builtin_ctzll(bits);
   }
   return found;
 }

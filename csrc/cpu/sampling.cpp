@@ -104,20 +104,19 @@ bool finish(const Race& race, const Batch& batch, double max, const std::vector<
   if (count < race.draws) return false;
   std::vector<double> keys((count + 7) / 8 * 8);
   kernels().race_keys(batch.row(race.row), items.data(), count, max, race.key, keys.data());
-  double least = 0;  // key of the last winner
-  const auto winner = [&](int64_t place, double key, int64_t item) {
-    if (place < race.draws) index[place] = item;
-    if (place == race.draws - 1) least = key;
-  };
+  double least;  // key of the last winner
   if (count <= kFewKeys) {
-    int64_t ranks[kFewKeys];
+    int64_t ranks[kFewKeys], order[kFewKeys];
     kernels().rank(keys.data(), count, ranks);
-    for (int64_t i = 0; i < count; ++i) winner(ranks[i], keys[i], items[i]);
+    for (int64_t i = 0; i < count; ++i) order[ranks[i]] = i;
+    for (int64_t j = 0; j < race.draws; ++j) index[j] = items[order[j]];
+    least = keys[order[race.draws - 1]];
   } else {
     std::vector<Runner> runners(count);
     for (int64_t i = 0; i < count; ++i) runners[i] = {keys[i], items[i]};
     std::partial_sort(runners.begin(), runners.begin() + race.draws, runners.end(), ahead);
-    for (int64_t i = 0; i < race.draws; ++i) winner(i, runners[i].key, runners[i].item);
+    for (int64_t j = 0; j < race.draws; ++j) index[j] = runners[j].item;
+    least = runners[race.draws - 1].key;
   }
   return all || least > -std::log(race.bound);
 }

@@ -83,9 +83,8 @@ def sample(
     draw = check_draw(
         logits, num_samples, sampler, estimator, mask, temperature, on_short, max_samples, seed, generator
     )
-    *arguments, grid = draw
-    width = grid[1] if grid else 0
-    return Sample(*call(sampling.sample, *arguments, width, choose(backend, logits.device)))
+    width = draw.grid[1] if draw.grid else 0
+    return Sample(*call(sampling.sample, *draw[:-1], width, choose(backend, logits.device)))
 
 
 def draw_weights(

@@ -26,6 +26,8 @@ _TRITON_MISSING = (
 _ABSENT = {"reference": None, **MISSING, "triton": _TRITON_MISSING}
 #: The kinds of device whose tensors a backend takes.
 _DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda", "cpu") if _INTERPRETED else ("cuda",)}
+#: What a kind of device prefers, the fastest first.
+_PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 _SERVES = {
     "reference": "plain torch, on any device",
     "cpu": "C++ kernels for tensors in host memory",
@@ -53,6 +55,10 @@ def _compiled_for(index: int) -> bool:
     return not built.startswith("on: ")
 
 
+def _without_code(device: torch.device) -> bool:
+    return not torch.compiler.is_compiling() and not _compiled_for(device.index or 0)
+
+
 def explain() -> dict[str, tuple[bool, str]]:
     """For each backend, whether it is on, and a sentence that says why."""
     reasons = dict(_ABSENT)
@@ -73,10 +79,10 @@ def choose(backend: str | None, device: torch.device) -> str:
     if wanted is None:
         if _forward_mode():
             return "reference"
-        preferred = ("cpu",) if device.type == "cpu" else ("cuda", "triton") if device.type == "cuda" else ()
-        if device.type == "cuda" and not torch.compiler.is_compiling() and not _compiled_for(device.index or 0):
-            preferred = ("triton",)
-        return next((name for name in preferred if _ABSENT[name] is None), "reference")
+        for name in _PREFERRED.get(device.type, ()):
+            if _ABSENT[name] is None and not (name == "cuda" and _without_code(device)):
+                return name
+        return "reference"
     if wanted not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {wanted!r}.")
     if reason := _ABSENT[wanted]:
