@@ -135,7 +135,7 @@ def channel_values(name: str, value: Any, channels: int) -> tuple[float, ...]:
         value = value.tolist()
     if _is_number(value):
         value = (value,) * channels
-    if not isinstance(value, Sequence) or isinstance(value, str) or not all(_is_number(v) for v in value):
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(map(_is_number, value)):
         raise TypeError(f"{name} must be a number or {channels} of them; got {value!r}.")
     if len(value) == 1:
         value = tuple(value) * channels
@@ -143,11 +143,11 @@ def channel_values(name: str, value: Any, channels: int) -> tuple[float, ...]:
         raise ValueError(f"{name} must have one value for each of {channels} channels; got {len(value)}.")
     if not all(abs(v) <= LARGEST for v in value):
         raise ValueError(f"{name} must be finite, in float32 too; got {tuple(value)}.")
-    return tuple(float(v) for v in value)
+    return tuple(map(float, value))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (float, numbers.Real)) and not isinstance(value, bool)
+    return type(value) in (float, int) or (isinstance(value, numbers.Real) and not isinstance(value, bool))
 
 
 #: Scale, shift and fill of every channel.

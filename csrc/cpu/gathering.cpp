@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kBandBytes = 1 << 18;  // of output, per task
 constexpr int64_t kHugePage = 1 << 21;
+constexpr int64_t kMostCached = 1 << 25;  // bytes of a result of which something may be left in a cache at the end
 
 // A large fresh result is faulted in by huge pages where the system allows it: a 512th of the faults.
 void advise_huge(void* data, int64_t bytes) {
@@ -49,19 +50,21 @@ Tensor make_patches(int64_t batch, int64_t draws, int64_t channels, const Readin
 }
 
 void gather(const Images& images, const int64_t* offsets, int64_t batch, int64_t draws, const Conversion& conversion,
-            const Reading& reading, void* out) {
+            const Reading& reading, void* out, bool fresh) {
   const int64_t channels = conversion.channels(), height = reading.size[0];
   const int64_t row_bytes = channels * reading.size[1] * dtype_bytes(reading.dtype);
   const int64_t band = std::clamp<int64_t>(kBandBytes / std::max<int64_t>(row_bytes, 1), 1, height);
   const int64_t bands = (height + band - 1) / band;
   const double* rows = read<double>(conversion.rows);
+  // To write past the caches saves reading what is overwritten; new pages are in the cache already.
+  const bool past_cache = !fresh && batch * draws * height * row_bytes > kMostCached;
   parallel(batch * draws * bands, [&](int64_t task) {
     const int64_t patch = task / bands, first = task % bands * band;
     const ImageView& image = images[patch / draws];
     const int64_t offset[2] = {place(image, reading, 0, offsets[2 * patch]),
                                place(image, reading, 1, offsets[2 * patch + 1])};
     void* to = static_cast<char*>(out) + patch * height * row_bytes;
-    kernels().read_rows(image, offset, reading, rows, first, std::min(first + band, height), to);
+    kernels().read_rows(image, offset, reading, rows, first, std::min(first + band, height), past_cache, to);
   });
 }
 
@@ -85,8 +88,8 @@ struct Gather {
     check_offsets(at);
   }
 
-  void run(Tensor& out) const {
-    gather(images, read<int64_t>(offsets), batch, draws, conversion, reading, out.mutable_data_ptr());
+  void run(Tensor& out, bool fresh) const {
+    gather(images, read<int64_t>(offsets), batch, draws, conversion, reading, out.mutable_data_ptr(), fresh);
   }
 };
 
@@ -95,7 +98,7 @@ Tensor gather_patches(std::vector<Tensor> images, std::optional<Tensor> table, T
   const Reading reading = make_reading(height, width, step, shift, dtype, channels_last);
   const Gather call(images, table, offsets, conversion, reading);
   Tensor out = make_patches(call.batch, call.draws, conversion.size(1), reading);
-  call.run(out);
+  call.run(out, true);
   return out;
 }
 
@@ -105,7 +108,7 @@ void gather_patches_out(Tensor out, std::vector<Tensor> images, std::optional<Te
   const Reading reading = make_reading(height, width, step, shift, dtype, channels_last);
   const Gather call(images, table, offsets, conversion, reading);
   check_patches(out, call.batch, call.draws, conversion.size(1), reading);
-  call.run(out);
+  call.run(out, false);
 }
 
 // Adds the gradients of all patches of an image to the rows [first, last) of one of its channels, patch after patch, so

@@ -20,8 +20,8 @@ class Images {
 // An unwritten result, in the layout of memory.
 Tensor make_patches(int64_t batch, int64_t draws, int64_t channels, const Reading& reading);
 
-// Reads the patches at offsets [B, N, 2], which are contiguous.
+// Reads the patches at offsets [B, N, 2], which are contiguous. Memory is `fresh` that nobody has written yet.
 void gather(const Images& images, const int64_t* offsets, int64_t batch, int64_t draws, const Conversion& conversion,
-            const Reading& reading, void* out);
+            const Reading& reading, void* out, bool fresh);
 
 }  // namespace zoomkern

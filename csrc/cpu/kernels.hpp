@@ -36,9 +36,10 @@ struct Kernels {
   double (*log_filled_sum)(const double* c, int64_t count, double s, double* filled);
   // grad_i = -exp(score_i - lse) * total, in the type of the logits
   void (*softmax_backward)(const Scores&, int64_t items, double lse, double total, void* grad);
-  // Output rows [first, last) of one patch; `conversion` is [3, C] rows scale, shift, fill.
+  // Output rows [first, last) of one patch; `conversion` is [3, C] rows scale, shift, fill. Where it can it writes them
+  // past the caches, if asked to.
   void (*read_rows)(const ImageView&, const int64_t offset[2], const Reading&, const double* conversion, int64_t first,
-                    int64_t last, void* patch);
+                    int64_t last, bool past_cache, void* patch);
   // pooled[d] = sum_n weight[n] features[n, d] for d in [first, last)
   void (*pool)(const void* features, int64_t dtype, int64_t draws, int64_t width, const double* weight, int64_t first,
                int64_t last, void* pooled);

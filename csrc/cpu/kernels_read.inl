@@ -49,6 +49,7 @@ ZK_INLINE RgbFloats rgb_channel(RgbBytes bytes, int c) {
   const int take = static_cast<int>(0x80808000u) + c;  // one byte, three zeros
   return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(bytes, _mm512_set4_epi32(take + 9, take + 6, take + 3, take)));
 }
+ZK_INLINE void write_past_cache(float* out, RgbFloats values) { _mm512_stream_ps(out, values); }
 #elif defined(__AVX2__)
 constexpr int64_t kRgb = 8, kRgbRead = 10;
 typedef __m256i RgbBytes;
@@ -63,22 +64,28 @@ ZK_INLINE RgbFloats rgb_channel(RgbBytes bytes, int c) {
   const __m128i lane = _mm_setr_epi32(take, take + 3, take + 6, take + 9);
   return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(lane)));
 }
+ZK_INLINE void write_past_cache(float* out, RgbFloats values) { _mm256_stream_ps(out, values); }
 #endif
 
-// Whole vectors of a row of interleaved bytes; returns how many pixels they hold.
+// Whole vectors of a row of interleaved bytes; returns how many pixels they hold. Past the caches go rows that start
+// where a vector may.
 ZK_INLINE int64_t convert_rgb_vectors(const uint8_t* data, int64_t count, const float* scale, const float* shift,
-                                      float* const out[3]) {
+                                      float* const out[3], bool past_cache) {
   int64_t i = 0;
 #if defined(__AVX2__)
+  for (int c = 0; c < 3; ++c) past_cache &= reinterpret_cast<uintptr_t>(out[c]) % sizeof(RgbFloats) == 0;
   for (; i + kRgbRead <= count; i += kRgb) {
     const RgbBytes bytes = rgb_spread(data + 3 * i);
     for (int c = 0; c < 3; ++c) {
       const RgbFloats values = rgb_channel(bytes, c) * scale[c] + shift[c];
-      memcpy(out[c] + i, &values, sizeof(values));
+      if (past_cache)
+        write_past_cache(out[c] + i, values);
+      else
+        memcpy(out[c] + i, &values, sizeof(values));
     }
   }
 #else
-  (void)data, (void)count, (void)scale, (void)shift, (void)out;
+  (void)data, (void)count, (void)scale, (void)shift, (void)out, (void)past_cache;
 #endif
   return i;
 }
@@ -86,14 +93,14 @@ ZK_INLINE int64_t convert_rgb_vectors(const uint8_t* data, int64_t count, const 
 // One row of three interleaved channels, each to its own place.
 template <class T, class U>
 ZK_INLINE void convert_rgb(const T* __restrict data, int64_t count, const Real<T>* scale, const Real<T>* shift,
-                           U* __restrict r, U* __restrict g, U* __restrict b) {
+                           U* __restrict r, U* __restrict g, U* __restrict b, bool past_cache) {
   using R = Real<T>;
   const R s0 = scale[0], s1 = scale[1], s2 = scale[2], t0 = shift[0], t1 = shift[1], t2 = shift[2];
   if constexpr (std::is_same_v<U, R>) {
     int64_t i = 0;
     if constexpr (std::is_same_v<T, uint8_t>) {
       float* const out[3] = {r, g, b};
-      i = convert_rgb_vectors(data, count, scale, shift, out);
+      i = convert_rgb_vectors(data, count, scale, shift, out, past_cache);
     }
     for (; i < count; ++i) {
       r[i] = static_cast<R>(to_float(data[3 * i])) * s0 + t0;
@@ -104,7 +111,7 @@ ZK_INLINE void convert_rgb(const T* __restrict data, int64_t count, const Real<T
     R piece[3][kPiece];
     for (int64_t begin = 0; begin < count; begin += kPiece) {
       const int64_t size = count - begin < kPiece ? count - begin : kPiece;
-      convert_rgb<T, R>(data + 3 * begin, size, scale, shift, piece[0], piece[1], piece[2]);
+      convert_rgb<T, R>(data + 3 * begin, size, scale, shift, piece[0], piece[1], piece[2], false);
       store(piece[0], size, r + begin);
       store(piece[1], size, g + begin);
       store(piece[2], size, b + begin);
@@ -155,10 +162,12 @@ class Patch {
   static constexpr int64_t kMostChannels = 16;  // of one pass over the rows
 
  public:
-  Patch(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion, void* out)
+  Patch(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
+        bool past_cache, void* out)
       : image_(image),
         reading_(reading),
         conversion_(conversion),
+        past_cache_(past_cache),
         out_(static_cast<U*>(out)),
         rows_(inside(offset[0], image.size[1], reading.size[0], reading.step)),
         columns_(inside(offset[1], image.size[2], reading.size[1], reading.step)),
@@ -203,7 +212,8 @@ class Patch {
       return convert_interleaved<T, U>(row, count * channels, pattern_, line(0, i) + at);
     }
     if (interleaved && channels == 3) {
-      return convert_rgb<T, U>(row, count, scale_, shift_, line(0, i) + at, line(1, i) + at, line(2, i) + at);
+      return convert_rgb<T, U>(row, count, scale_, shift_, line(0, i) + at, line(1, i) + at, line(2, i) + at,
+                               past_cache_);
     }
     for (int64_t c = 0; c < channels; ++c) {
       const T* from = row + (c0 + c) * image_.stride[0];
@@ -245,6 +255,7 @@ class Patch {
   const ImageView& image_;
   const Reading& reading_;
   const double* conversion_;
+  bool past_cache_;
   U* out_;
   Span rows_, columns_;
   int64_t stride_, pitch_;
@@ -256,25 +267,24 @@ class Patch {
 
 template <class T>
 void read_rows_from(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
-                    int64_t first, int64_t last, void* patch) {
-  with_float(reading.dtype,
-             [&](auto u) { Patch<T, decltype(u)>(image, offset, reading, conversion, patch).read(first, last); });
+                    int64_t first, int64_t last, bool past_cache, void* patch) {
+  with_float(reading.dtype, [&](auto u) {
+    Patch<T, decltype(u)>(image, offset, reading, conversion, past_cache, patch).read(first, last);
+  });
 }
 
 void read_rows(const ImageView& image, const int64_t offset[2], const Reading& reading, const double* conversion,
-               int64_t first, int64_t last, void* patch) {
-  switch (image.dtype) {
-    case kUint8:
-      return read_rows_from<uint8_t>(image, offset, reading, conversion, first, last, patch);
-    case kUint16:
-      return read_rows_from<uint16_t>(image, offset, reading, conversion, first, last, patch);
-    case kFloat16:
-      return read_rows_from<Half>(image, offset, reading, conversion, first, last, patch);
-    case kBfloat16:
-      return read_rows_from<Bfloat>(image, offset, reading, conversion, first, last, patch);
-    case kFloat32:
-      return read_rows_from<float>(image, offset, reading, conversion, first, last, patch);
-    default:
-      return read_rows_from<double>(image, offset, reading, conversion, first, last, patch);
-  }
+               int64_t first, int64_t last, bool past_cache, void* patch) {
+  const auto run = [&](auto t) {
+    read_rows_from<decltype(t)>(image, offset, reading, conversion, first, last, past_cache, patch);
+  };
+  if (image.dtype == kUint8)
+    run(uint8_t{});
+  else if (image.dtype == kUint16)
+    run(uint16_t{});
+  else
+    with_float(image.dtype, run);
+#if defined(__SSE2__)
+  if (past_cache) _mm_sfence();  // such writes are not ordered before the end of the task by themselves
+#endif
 }

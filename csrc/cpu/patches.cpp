@@ -11,10 +11,10 @@ struct Result {
   Tensor offsets;
 };
 
-// Draws, finds the offsets, and reads into the tensor that `make_out` returns.
-template <class F>
+// Draws, finds the offsets, and reads.
 Result run(const Images& images, const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts,
-           const Places& places, const Conversion& conversion, const Rule& rule, const Reading& reading, F make_out) {
+           const Places& places, const Conversion& conversion, const Rule& rule, const Reading& reading, Tensor& out,
+           bool fresh) {
   Result result = {draw(batch, seed, counts, rule), make({batch.rows, rule.num_samples, 2}, ScalarType::Long)};
   const int64_t* index = read<int64_t>(result.drawn.index);
   int64_t* offsets = write<int64_t>(result.offsets);
@@ -24,7 +24,7 @@ Result run(const Images& images, const Batch& batch, const Tensor& seed, const s
       offsets[2 * i + axis] = place_item(places, images[b], reading, axis, b, index[i]);
     }
   }
-  gather(images, offsets, batch.rows, rule.num_samples, conversion, reading, make_out());
+  gather(images, offsets, batch.rows, rule.num_samples, conversion, reading, out.mutable_data_ptr(), fresh);
   return result;
 }
 
@@ -40,7 +40,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sample_patches(
   Tensor out = make_patches(batch.rows, num_samples, conversion.size(1), reading);
   const Result result =
       run(Images(images, table, batch.rows, conversion.size(1)), batch, seed, counts, places, Conversion(conversion),
-          {num_samples, sampler, estimator, pad, columns}, reading, [&] { return out.mutable_data_ptr(); });
+          {num_samples, sampler, estimator, pad, columns}, reading, out, true);
   const Drawn& drawn = result.drawn;
   return {out, drawn.index, result.offsets, drawn.log_prob, drawn.weight, drawn.lse};
 }
@@ -57,7 +57,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sample_patches_out(
   check_patches(out, batch.rows, num_samples, conversion.size(1), reading);
   const Result result =
       run(Images(images, table, batch.rows, conversion.size(1)), batch, seed, counts, places, Conversion(conversion),
-          {num_samples, sampler, estimator, pad, columns}, reading, [&] { return out.mutable_data_ptr(); });
+          {num_samples, sampler, estimator, pad, columns}, reading, out, false);
   const Drawn& drawn = result.drawn;
   return {drawn.index, result.offsets, drawn.log_prob, drawn.weight, drawn.lse};
 }

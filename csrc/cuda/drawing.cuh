@@ -238,6 +238,22 @@ __device__ void pad_index(const Team& team, const Task& task, int64_t b, int64_t
   for (int64_t j = draws + team.rank(); j < task.draws; j += Team::kSize) task.index[b * task.draws + j] = -1;
 }
 
+// A block keeps its row in shared memory behind its desk, -inf where nothing may be drawn, and reads it there from then
+// on; the rows of a warp stay in the caches.
+template <class Team>
+constexpr bool kKeepsRow = Team::kSize > kWarp;
+static_assert(Desk<BlockTeam<256>>::kBytes % sizeof(uint4) == 0);
+
+constexpr size_t row_bytes(int64_t items, size_t each) { return (items + kFour - 1) / kFour * kFour * each; }
+
+template <class T>
+__device__ __forceinline__ void keep(T* row, int64_t item, const Real<T> (&score)[kFour]) {
+  Four<T> four;
+#pragma unroll
+  for (int k = 0; k < kFour; ++k) four.at[k] = from_float<T>(score[k]);
+  *reinterpret_cast<Four<T>*>(row + item) = four;
+}
+
 // Short rows, each by one team.
 template <bool kMasses, class Team, class T>
 __global__ void __launch_bounds__(Team::kSize < 128 ? 128 : Team::kSize, Team::kSize < 128 ? 4 : 1)
@@ -248,10 +264,15 @@ __global__ void __launch_bounds__(Team::kSize < 128 ? 128 : Team::kSize, Team::k
   const int64_t slot = int64_t{blockIdx.x} * teams + number;
   Runner* const runners = task.runners + slot * task.room;
   for (int64_t b = slot; b < task.rows; b += int64_t{gridDim.x} * teams) {
-    const Row<T> row(task.scores, b, task.items);
+    Row<T> row(task.scores, b, task.items);
+    [[maybe_unused]] T* const kept = shared_at<T>(Desk<Team>::kBytes);
     Tally<Real<T>> tally;
-    row.sweep(0, row.items, team.rank(), Team::kSize, [&](int64_t, const Real<T>(&score)[kFour]) { tally.add(score); });
     team.sync();  // whoever is still busy with the row before
+    row.sweep(0, row.items, team.rank(), Team::kSize, [&](int64_t item, const Real<T>(&score)[kFour]) {
+      tally.add(score);
+      if constexpr (kKeepsRow<Team>) keep(kept, item, score);
+    });
+    if constexpr (kKeepsRow<Team>) row = Row<T>(kept, task.items);
     desk.parts()[team.rank()] = tally.part();
     if (team.rank() == 0) *desk.counter() = 0;
     team.sync();

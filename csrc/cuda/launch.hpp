@@ -33,6 +33,11 @@ void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t s
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared;
+  constexpr size_t unasked = 48 << 10;
+  if (shared > unasked) {
+    const auto bytes = static_cast<int>(shared);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "asking for shared memory");
+  }
   config.stream = stream;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "launching a kernel");
 }

@@ -35,6 +35,7 @@ struct Row {
   Row() = default;
   __device__ __forceinline__ Row(const Scores& batch, int64_t b, int64_t n)
       : data(static_cast<const T*>(batch.data) + b * n), mask(batch.mask ? batch.mask + b * n : nullptr), items(n) {}
+  __device__ __forceinline__ Row(const T* kept, int64_t n) : data(kept), mask(nullptr), items(n) {}
 
   // -inf where nothing may be drawn.
   __device__ __forceinline__ Real<T> at(int64_t item) const {

@@ -13,10 +13,10 @@ using Few = WarpTeam;
 using Some = BlockTeam<256>;  // with a row of their own, or a piece of a gradient; more would spill registers
 using Many = BlockTeam<512>;  // that share rows
 
-constexpr int64_t kWarpRow = 1024;    // items of a row that a warp draws
-constexpr int64_t kBlockRow = 32768;  // items of a row that a block draws
-constexpr int64_t kShortSpan = 32;    // of stretches, where one team knows the whole row
-constexpr int kTeamsOfWarps = 4;      // in a block
+constexpr int64_t kWarpRow = 1024;       // items of a row that a warp draws
+constexpr int64_t kBlockRow = 88 << 10;  // bytes of a row that a block draws: every device has room for it
+constexpr int64_t kShortSpan = 32;       // of stretches, where one team knows the whole row
+constexpr int kTeamsOfWarps = 4;         // in a block
 constexpr int64_t kBlocksPerProcessor = 8;
 constexpr int64_t kLongBlocks = 1;  // per processor, where they share rows: no more fit
 constexpr int kPiece = 4096;        // items of a gradient that a block writes at once
@@ -56,10 +56,11 @@ void run_short(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
     using T = decltype(t);
     const auto run = [&](auto* by_warps, auto* by_blocks) {
       const dim3 grid(static_cast<unsigned>(blocks));
+      const size_t row = row_bytes(task.items, sizeof(T));
       if (warps)
         launch(by_warps, grid, kTeamsOfWarps * kWarp, kTeamsOfWarps * Desk<Few>::kBytes, queue.stream(), task);
       else
-        launch(by_blocks, grid, Some::kSize, Desk<Some>::kBytes, queue.stream(), task);
+        launch(by_blocks, grid, Some::kSize, Desk<Some>::kBytes + row, queue.stream(), task);
     };
     if (task.walk.count)
       run(draw_short_rows<true, Few, T>, draw_short_rows<true, Some, T>);
@@ -135,7 +136,7 @@ struct Call {
   }
 
   void run(const Queue& queue) {
-    const bool is_short = task.items <= kBlockRow;
+    const bool is_short = task.items <= kWarpRow || task.items * dtype_bytes(task.scores.dtype) <= kBlockRow;
     task.room = std::max(task.draws, room_for(task.draws, task.items));
     task.walk.span = is_short ? kShortSpan : kSpan;
     if (task.adds_masses()) task.walk.count = pieces_of(task.items, task.walk.span);

@@ -40,7 +40,7 @@ GATHER, KEY = re.compile(r"\bgather_patches<"), re.compile(r"key_probe")
 #: turns into numbers. Sources that launch with other words are refused.
 LAUNCHES = (
     (r"draw_short_rows<.*WarpTeam", "kTeamsOfWarps * kWarp", "kTeamsOfWarps * Desk<Few>::kBytes"),
-    (r"draw_short_rows<.*BlockTeam", "Some::kSize", "Desk<Some>::kBytes"),
+    (r"draw_short_rows<.*BlockTeam", "Some::kSize", "Desk<Some>::kBytes + row"),
     (r"_long_rows<", "Many::kSize", "Desk<Many>::kBytes"),
     (r"backward_rows<WarpTeam", "kTeamsOfWarps * kWarp", "kTeamsOfWarps * BackwardShared<Few, kWarpRow>::kBytes"),
     (r"backward_rows<BlockTeam", "Some::kSize", "BackwardShared<Some, kPiece>::kBytes"),
@@ -179,7 +179,8 @@ def launches(flags: list[str], cwd: str, folder: str) -> list[tuple[re.Pattern[s
     headers = ("backward", "drawing", "gathering", "image_gradient")
     named = re.findall(r"^(?:using \w+ = [^;]*;|constexpr \w+ k\w+ = [^;]*;)", text, re.MULTILINE)
     lines = [f'#include "cuda/{name}.cuh"' for name in headers]
-    lines += ["#include <cstdio>", "namespace zoomkern::cuda {", *named, "void print() {"]
+    lines += ["#include <cstdio>", "namespace zoomkern::cuda {", *named]
+    lines += ["constexpr size_t row = kBlockRow;  // the longest", "void print() {"]
     for _, threads, shared in LAUNCHES:
         lines.append(f'  std::printf("%zu %zu\\n", static_cast<size_t>({threads}), static_cast<size_t>({shared}));')
     lines += ["}", "}", "int main() { zoomkern::cuda::print(); }"]
@@ -214,10 +215,11 @@ HEADER = """\
 
 `python tests/cuda/record.py LIBRARY --write` makes this table from machine code (here nvcc {nvcc}), `make cuda-record`
 compares; so does CI. Registers per thread; threads of a block and its bytes of shared memory, as the kernel is launched
-(all of it is dynamic and not in machine code: a compiled program prints the constants of the launches); bytes of stack,
-and instructions that touch local memory (spills), at worst over the architectures; whether there are loads of 16 bytes;
-and fused multiply-adds, of which divisions and `expf` are made. None decides an index: `key_probe` is the arithmetic
-that does, compiled with the library's flags.
+(all of it is dynamic and not in machine code: a compiled program prints the constants of the launches; a block that
+keeps its row there is given room for that row, here the longest); bytes of stack, and instructions that touch local
+memory (spills), at worst over the architectures; whether there are loads of 16 bytes; and fused multiply-adds, of which
+divisions and `expf` are made. None decides an index: `key_probe` is the arithmetic that does, compiled with the
+library's flags.
 
 Nothing is recorded where a kernel lacks an architecture or spills, where one of `gather_patches` has no load of 16
 bytes (`LDG.E.128`) on some architecture, or where `key_probe` has a fused multiply-add.

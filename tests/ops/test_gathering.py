@@ -219,6 +219,19 @@ def test_1_000_readings_of_100_patches_equal_numpy_slices_bit_for_bit(native, le
     assert search(readings(), 1000, lambda case: check_on_its_level(case, native, levels)) >= 100_000
 
 
+@pytest.mark.parametrize("width", [128, 120, 100])  # rows that start at vectors of 16 floats, of 8, and of neither
+def test_a_result_beyond_the_caches_equals_a_new_one(native, levels, width):
+    image = torch.randint(0, 256, (700, 700, 3), dtype=torch.uint8).permute(2, 0, 1)[None]
+    offsets = torch.randint(-20, 620, (1, 240, 2))
+    case = {"patch_size": (128, width), "fill": 7, "mean": (0.4, 0.5, 0.6), "std": 0.2, "backend": native}
+    out = torch.empty(1, 240, 3, 128, width)
+    assert out.nbytes > 32 << 20
+    for level in levels:
+        torch.ops.zoomkern.set_simd_level(level)
+        read = gather_patches(image, offsets, out=out.fill_(-1), **case)
+        assert torch.equal(read, gather_patches(image, offsets, **case))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_100_000_readings_equal_numpy_slices_bit_for_bit(native, levels):

@@ -76,7 +76,7 @@ def resolve_images(
         raise ValueError(
             "images must hold at least one image; got none. For an empty batch pass a [0, C, H, W] tensor."
         )
-    stored = any(isinstance(image, StoredLevel) or _is_stored(image, level) for image in images)
+    stored = any(_is_stored(image, level) for image in images)
     tensors = [_resolve_one(image, level, None if stored else device, f"images[{i}]") for i, image in enumerate(images)]
     for i, tensor in enumerate(tensors):
         _check_equal(tensors[0], tensor, f"images[{i}]")
@@ -97,31 +97,43 @@ def _check_descriptors(batch: ImageBatch) -> None:
 
 def any_stored(images: Tensor | Sequence[Any] | ImageBatch) -> TypeGuard[list[Any]]:
     """Whether resolved images have to be read before an op can take them."""
-    return isinstance(images, list) and any(isinstance(image, StoredLevel) for image in images)
+    return isinstance(images, list) and not all(isinstance(image, Tensor) for image in images)
 
 
 def _is_stored(image: Any, level: int | None) -> bool:
-    """Whether ``level`` of a pyramid is stored; of a level that is wrong another place complains."""
+    """Whether an image, or ``level`` of a pyramid, is stored; of a level that is wrong another place complains."""
+    if isinstance(image, Tensor):
+        return False
+    if isinstance(image, StoredLevel):
+        return True
     number = level or 0
     known = isinstance(image, Pyramid) and isinstance(number, numbers.Integral) and 0 <= number < image.level_count
     return known and isinstance(image.levels[int(number)], StoredLevel)
 
 
+def _resolve_level(
+    pyramid: Pyramid, level: int | None, device: torch.device | None, name: str
+) -> Tensor | StoredLevel:
+    wanted = 0 if level is None else level
+    if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral):
+        raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
+    if not 0 <= wanted < pyramid.level_count:
+        sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(pyramid.level_dimensions))
+        raise ValueError(
+            f"level must be from 0 to {pyramid.level_count - 1} for {name}; got {level}. There are {sizes}."
+        )
+    return pixels_on(pyramid.levels[int(wanted)], device)
+
+
 def _resolve_one(image: Any, level: int | None, device: torch.device | None, name: str) -> Tensor | StoredLevel:
-    if isinstance(image, Pyramid):
-        wanted = 0 if level is None else level
-        if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral):
-            raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
-        if not 0 <= wanted < image.level_count:
-            sizes = ", ".join(f"{i}: {w} x {h}" for i, (w, h) in enumerate(image.level_dimensions))
-            raise ValueError(
-                f"level must be from 0 to {image.level_count - 1} for {name}; got {level}. There are {sizes}."
-            )
-        return pixels_on(image.levels[int(wanted)], device)
-    if isinstance(image, StoredLevel):
-        _check_no_level(level, name, "a level already")
-        return image
-    tensor = pixels_on(image, device)
+    tensor = image
+    if not isinstance(image, Tensor):
+        if isinstance(image, Pyramid):
+            return _resolve_level(image, level, device, name)
+        if isinstance(image, StoredLevel):
+            _check_no_level(level, name, "a level already")
+            return image
+        tensor = pixels_on(image, device)
     if not isinstance(tensor, Tensor):
         raise TypeError(
             f"{name} must be a [C, H, W] tensor, a PinnedImage or a Pyramid; got {type(image).__name__}. "

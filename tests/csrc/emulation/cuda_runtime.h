@@ -13,6 +13,7 @@
 #include <cstring>
 #include <functional>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 
 #define __global__
@@ -152,12 +153,26 @@ inline cudaError_t cudaMemsetAsync(void* at, int value, size_t bytes, cudaStream
   return memset(at, value, bytes), cudaSuccess;
 }
 
+// As on the devices with the least of it: 48 KB of shared memory for every kernel, and up to 99 KB for one that asks.
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+inline size_t& shared_memory_of(const void* kernel) {
+  static std::unordered_map<const void*, size_t> asked;
+  return asked.try_emplace(kernel, 48 << 10).first->second;
+}
+template <class... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int bytes) {
+  if (bytes < 0 || bytes > 99 << 10) return cudaErrorInvalidConfiguration;
+  shared_memory_of(reinterpret_cast<const void*>(kernel)) = static_cast<size_t>(bytes);
+  return cudaSuccess;
+}
+
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   const dim3 block = config->blockDim, grid = config->gridDim;
   const unsigned threads = block.x * block.y * block.z;
-  if (threads == 0 || threads > 1024 || grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > 48 << 10) {
+  const size_t most = shared_memory_of(reinterpret_cast<const void*>(kernel));
+  if (threads == 0 || threads > 1024 || grid.y > 65535 || grid.z > 65535 || config->dynamicSmemBytes > most) {
     return cudaErrorInvalidConfiguration;
   }
   emulation::run(grid, block, config->dynamicSmemBytes, [&] { kernel(static_cast<Parameters>(arguments)...); });

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-#: Tests that an emulation has no time for, or that are about the CPU's own threads.
-LEFT_OUT = ("beyond_two_to_the_24", "1_000_readings", "on_any_number_of_threads")
+#: Tests that an emulation has no time for, or that are about the CPU's own threads or caches.
+LEFT_OUT = ("beyond_two_to_the_24", "1_000_readings", "on_any_number_of_threads", "beyond_the_caches")
 
 _load = torch.ops.load_library
 
