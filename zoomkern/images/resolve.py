@@ -111,9 +111,7 @@ def _is_stored(image: Any, level: int | None) -> bool:
     return known and isinstance(image.levels[int(number)], StoredLevel)
 
 
-def _resolve_level(
-    pyramid: Pyramid, level: int | None, device: torch.device | None, name: str
-) -> Tensor | StoredLevel:
+def _resolve_level(pyramid: Pyramid, level: int | None, device: torch.device | None, name: str) -> Tensor | StoredLevel:
     wanted = 0 if level is None else level
     if isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral):
         raise TypeError(f"level must be an int; got {type(level).__name__}. Pass a number from 0, the finest.")
