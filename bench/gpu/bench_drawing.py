@@ -1,7 +1,7 @@
-"""Draws of attention to one place, in a CUDA graph: few items hold nearly all the mass, which is hard to bound.
+"""Draws in a CUDA graph: of attention to one place, and of rows of the sizes at which kernels change their ways.
 
-The rival draws from diffuse attention, the easy case: what a hot place costs beyond it, and whether the launch that
-looks for hot places is worth its time, which both pay.
+Where few items hold nearly all the mass it is hard to bound. The rival draws from diffuse attention, the easy case: what
+a hot place costs beyond it, and whether the launch that looks for hot places is worth its time, which both pay.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bench.gpu.graphs import captured
 from bench.timing import Rival
 
 SIDE = 1000
+ROWS = (1024, 10_000, 22_528, 22_529)  # of a warp, of a block that keeps them in shared memory, of several blocks
 HOT = {"40": (40, 12.0), "100": (100, 10.0)}  # side of the hot place, by how much it stands out
 
 
@@ -36,5 +37,22 @@ def test_draw_of_a_hot_place(record, device, name, draws):
             Rival("topk of logits + Gumbel", captured(lambda: baselines.gumbel_topk(hot, draws))),
         ],
         bytes_moved=hot.nbytes,
+        device=device,
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 512])
+@pytest.mark.parametrize("items", ROWS)
+def test_rows(record, device, items, batch):
+    draws = 64
+    logits = workloads.attention(batch, items).to(device)
+    index = zoomkern.sample(logits, draws, seed=1).index
+    assert torch.equal(index.cpu(), zoomkern.sample(logits.cpu(), draws, seed=1).index)
+    record(
+        f"rows-B{batch}-L{items}",
+        f"gumbel in a CUDA graph, B = {batch}, L = {items:,}, N = {draws}",
+        captured(lambda: zoomkern.sample(logits, draws)),
+        [Rival("topk of logits + Gumbel", captured(lambda: baselines.gumbel_topk(logits, draws)))],
+        bytes_moved=logits.nbytes,
         device=device,
     )

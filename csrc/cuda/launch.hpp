@@ -4,8 +4,11 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace zoomkern::cuda {
 
@@ -23,6 +26,20 @@ inline int attribute(cudaDeviceAttr name) {
   return value;
 }
 
+// A kernel that may be launched with more than 48 KB of shared memory needs leave for it on each device. What it is
+// given holds for all threads, so `most` is what any of its launches may want.
+inline void allow_shared(const void* kernel, size_t most) {
+  static std::mutex mutex;
+  static std::set<std::pair<int, const void*>> allowed;
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (allowed.count({device, kernel})) return;
+  const auto bytes = static_cast<int>(most);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "asking for shared memory");
+  allowed.insert({device, kernel});
+}
+
 // Queues a kernel; arguments are converted to the kernel's own parameter types. An empty grid is no launch.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared, cudaStream_t stream,
@@ -33,11 +50,6 @@ void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t s
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared;
-  constexpr size_t unasked = 48 << 10;
-  if (shared > unasked) {
-    const auto bytes = static_cast<int>(shared);
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "asking for shared memory");
-  }
   config.stream = stream;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "launching a kernel");
 }

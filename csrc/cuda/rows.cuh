@@ -44,7 +44,7 @@ struct Row {
 
   // Scores of the items first + g * stride + {0, 1, 2, 3}, -inf behind the row. All loads come before the first use.
   __device__ __forceinline__ void read(int64_t first, int64_t stride, Real<T> (&score)[kAhead][kFour]) const {
-    const bool aligned = reinterpret_cast<uintptr_t>(data + first) % sizeof(Four<T>) == 0;
+    const bool aligned = reinterpret_cast<uintptr_t>(data + first) % alignof(Four<T>) == 0;
     if (aligned && !mask && first + (kAhead - 1) * stride + kFour <= items) {
       Four<T> raw[kAhead];
 #pragma unroll

@@ -14,7 +14,8 @@ using Some = BlockTeam<256>;  // with a row of their own, or a piece of a gradie
 using Many = BlockTeam<512>;  // that share rows
 
 constexpr int64_t kWarpRow = 1024;       // items of a row that a warp draws
-constexpr int64_t kBlockRow = 88 << 10;  // bytes of a row that a block draws: every device has room for it
+constexpr int64_t kBlockRow = 32768;     // items of a row that a block draws, where it has room for them
+constexpr int64_t kMostKept = 88 << 10;  // bytes of it; with the block's own they come to less than 99 KB
 constexpr int64_t kShortSpan = 32;       // of stretches, where one team knows the whole row
 constexpr int kTeamsOfWarps = 4;         // in a block
 constexpr int64_t kBlocksPerProcessor = 8;
@@ -46,6 +47,12 @@ T* scratch(const Queue& queue, std::vector<Tensor>& kept, int64_t count) {
   return static_cast<T*>(kept.back().mutable_data_ptr());
 }
 
+// Of a block that keeps its row: that of the longest, on devices that have so much.
+size_t most_shared() {
+  const auto most = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  return std::min(most, Desk<Some>::kBytes + kMostKept);
+}
+
 void run_short(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
   const bool warps = task.items <= kWarpRow;
   const int64_t teams = warps ? kTeamsOfWarps : 1, blocks = blocks_for(pieces_of(task.rows, teams));
@@ -57,10 +64,12 @@ void run_short(const Queue& queue, Task& task, std::vector<Tensor>& kept) {
     const auto run = [&](auto* by_warps, auto* by_blocks) {
       const dim3 grid(static_cast<unsigned>(blocks));
       const size_t row = row_bytes(task.items, sizeof(T));
-      if (warps)
+      if (warps) {
         launch(by_warps, grid, kTeamsOfWarps * kWarp, kTeamsOfWarps * Desk<Few>::kBytes, queue.stream(), task);
-      else
+      } else {
+        allow_shared(reinterpret_cast<const void*>(by_blocks), most_shared());
         launch(by_blocks, grid, Some::kSize, Desk<Some>::kBytes + row, queue.stream(), task);
+      }
     };
     if (task.walk.count)
       run(draw_short_rows<true, Few, T>, draw_short_rows<true, Some, T>);
@@ -136,7 +145,9 @@ struct Call {
   }
 
   void run(const Queue& queue) {
-    const bool is_short = task.items <= kWarpRow || task.items * dtype_bytes(task.scores.dtype) <= kBlockRow;
+    const size_t row = row_bytes(task.items, static_cast<size_t>(dtype_bytes(task.scores.dtype)));
+    const bool is_kept = task.items <= kBlockRow && Desk<Some>::kBytes + row <= most_shared();
+    const bool is_short = task.items <= kWarpRow || is_kept;
     task.room = std::max(task.draws, room_for(task.draws, task.items));
     task.walk.span = is_short ? kShortSpan : kSpan;
     if (task.adds_masses()) task.walk.count = pieces_of(task.items, task.walk.span);

@@ -180,7 +180,7 @@ def launches(flags: list[str], cwd: str, folder: str) -> list[tuple[re.Pattern[s
     named = re.findall(r"^(?:using \w+ = [^;]*;|constexpr \w+ k\w+ = [^;]*;)", text, re.MULTILINE)
     lines = [f'#include "cuda/{name}.cuh"' for name in headers]
     lines += ["#include <cstdio>", "namespace zoomkern::cuda {", *named]
-    lines += ["constexpr size_t row = kBlockRow;  // the longest", "void print() {"]
+    lines += ["constexpr size_t row = kMostKept;  // the longest", "void print() {"]
     for _, threads, shared in LAUNCHES:
         lines.append(f'  std::printf("%zu %zu\\n", static_cast<size_t>({threads}), static_cast<size_t>({shared}));')
     lines += ["}", "}", "int main() { zoomkern::cuda::print(); }"]

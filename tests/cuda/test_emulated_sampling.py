@@ -19,7 +19,7 @@ from zoomkern.typing import Sample
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 WARP_ROW, SPAN, PIECE = 1024, 512, 4096  # of csrc/cuda/sampling.cu and rows.cuh
-BLOCK_ROW = {dtype: (88 << 10) // dtype.itemsize for dtype in DTYPES}  # that a block keeps in its shared memory
+BLOCK_ROW = {dtype: min(32768, (88 << 10) // dtype.itemsize) for dtype in DTYPES}  # that a block keeps
 SHORT = (1, 2, 3, 4, 5, 31, 32, 33, 127, 129, SPAN - 1, SPAN, SPAN + 1, WARP_ROW - 1, WARP_ROW)
 MIDDLE = (WARP_ROW + 1, 2 * WARP_ROW + 3, PIECE - 1, PIECE + 1, 8191)
 BORDER = (-1, 0, 1, SPAN, 5 * 4096 + 1)  # items more than the longest row of a block

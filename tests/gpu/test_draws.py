@@ -22,7 +22,8 @@ rules = pytest.mark.parametrize(("sampler", "estimator"), [(s, e) for s in SAMPL
 needs_gpu = pytest.mark.skipif(DEVICE.type != "cuda", reason="asks CUDA")
 
 #: On both sides of the sizes at which kernels change their ways, and primes.
-SIZES = sorted({size + d for size in (32, 1 << 10, 1 << 12, 12288, 1 << 14, 1 << 15, 49152, 57344) for d in (-1, 0, 1)})
+BORDERS = (32, 1 << 10, 1 << 12, 9708, 11264, 12288, 1 << 14, 22528, 1 << 15, 49152, 57344)
+SIZES = sorted({size + d for size in BORDERS for d in (-1, 0, 1)})
 SIZES += [1, 2, 97, 65_535, 65_537, 131_073, 262_147, 999_983]
 HUGE = [10**6, 10**7, (1 << 24) + 3]
 
