@@ -1,7 +1,7 @@
 """Draws in a CUDA graph: of attention to one place, and of rows of the sizes at which kernels change their ways.
 
-Where few items hold nearly all the mass it is hard to bound. The rival draws from diffuse attention, the easy case: what
-a hot place costs beyond it, and whether the launch that looks for hot places is worth its time, which both pay.
+Where few items hold nearly all the mass it is hard to bound. The rival draws from diffuse attention, the easy case:
+what a hot place costs beyond it, and whether the launch that looks for hot places is worth its time, which both pay.
 """
 
 from __future__ import annotations
