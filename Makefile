@@ -1,4 +1,4 @@
-.PHONY: install native test test-gpu bench cuda-record report lint format clean
+.PHONY: install native test test-gpu bench bench-gpu cuda-record report lint format clean
 
 NATIVE = $(shell find csrc tests -name "*.[hc]pp" -o -name "*.inl" -o -name "*.cu*")
 

@@ -2,18 +2,27 @@
 # Everything that a GPU can tell, in under ten minutes: bench/gpu/everything.sh REPORT [STEP...]
 #
 # Builds for the GPU that is there, in a copy of the tree, then takes the steps, all of them if none is named:
-# tests, sanitizers (compute-sanitizer's four tools over every op, of the CUDA library and of Triton), facts (what the
-# driver says), benches (the ops), ceilings (what the link gives). Nothing is downloaded. Each step has its own time
-# limit, and none stops another.
+# sanitizers (compute-sanitizer's four tools over every op, of the CUDA library and of Triton), tests, facts (what the
+# driver says), ceilings (what the link gives), benches (the ops). Nothing is downloaded. Each step has its own time
+# limit, and none stops another, but that all need the build.
 # REPORT gets summary.txt, log.txt, facts.json and the result files. PYTHON names the Python, which needs a torch with
 # CUDA, pytest, pytest-timeout, pytest-benchmark and hypothesis; nvcc and cmake must be there too.
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
-mkdir -p "$1" && report=$(cd "$1" && pwd) || exit 2
+case ${1:--} in -*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+where=$1
 shift
-[ $# -gt 0 ] || set -- sanitizers tests facts benches ceilings
+[ $# -gt 0 ] || set -- sanitizers tests facts ceilings benches
+for name in "$@"; do
+  case $name in
+    sanitizers | tests | facts | ceilings | benches) ;;
+    *) echo "$name is no step: sanitizers, tests, facts, ceilings, benches"; exit 2 ;;
+  esac
+done
+"${PYTHON:-python3}" -c 'import torch; torch.zeros(1, device="cuda")' ||
+  { echo "${PYTHON:-python3}, which PYTHON names, has no torch that sees a GPU: nothing can be measured"; exit 2; }
+mkdir -p "$where" && report=$(cd "$where" && pwd) || exit 2
 
 most=590 # seconds in all
 export report python=${PYTHON:-python3} tree PYTHONUNBUFFERED=1 MPLBACKEND=Agg
@@ -38,7 +47,10 @@ step() { # step NAME LIMIT COMMAND...
   timeout --signal=INT --kill-after=10 "$limit" "${@:3}" >>"$report/log.txt" 2>&1 || code=$?
   [ $code -eq 0 ] || verdict="FAILED ($code): see log.txt"
   [ $code -ne 124 ] && [ $code -ne 137 ] || verdict="STOPPED after its $limit s"
-  note $((SECONDS - start)) "$name" "$verdict"
+  local counts
+  counts=$(sed -n "/^=== $name\$/,\$p" "$report/log.txt" | grep -oE '[0-9]+ (passed|failed|skipped|error).* in [0-9.]+s' | tail -1)
+  [ -z "$counts" ] || [[ $counts = *passed* ]] || [ $code -ne 0 ] || verdict="FAILED: nothing ran"
+  note $((SECONDS - start)) "$name" "$verdict${counts:+; $counts}"
 }
 
 build() {
@@ -137,6 +149,7 @@ benches() {
 export root
 export -f build inside tests facts measure ceilings benches
 step build 200 bash -c build
+! grep -q 'build .*\(FAILED\|STOPPED\)' "$report/summary.txt" || { tail -n 40 "$report/log.txt"; exit 1; }
 for name in "$@"; do
   case $name in
     tests) step tests 230 bash -c tests ;;
@@ -144,7 +157,6 @@ for name in "$@"; do
     facts) wait && step facts 40 bash -c facts ;;
     ceilings) wait && step ceilings 130 bash -c ceilings ;;
     benches) wait && step benches 200 bash -c benches ;;
-    *) note 0 "$name" "FAILED: there is no such step" ;;
   esac
 done
 wait

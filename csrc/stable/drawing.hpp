@@ -54,6 +54,8 @@ inline void check_draw(const Batch& batch, const Tensor& seed, const std::option
   require_type(seed, ScalarType::Long, "zoomkern: seed must be int64");
   require_type(counts, ScalarType::Long, "zoomkern: counts must be int64");
   require(rule.num_samples >= 0, "zoomkern: num_samples must not be negative");
+  require(rule.grid_width == 0 || (rule.grid_width > 0 && batch.items % rule.grid_width == 0),
+          "zoomkern: grid_width must divide the items");
   check_codes(rule.sampler, rule.estimator);
   require(seed.dim() == 0 || (seed.dim() == 1 && seed.size(0) == batch.rows), "zoomkern: seed must be a scalar or [B]");
   require(!counts || (counts->dim() == 1 && counts->size(0) == batch.rows), "zoomkern: counts must be [B]");

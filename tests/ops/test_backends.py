@@ -50,3 +50,22 @@ def test_without_kernels_a_gpu_gets_the_reference(built, monkeypatch):
 
 def test_a_device_without_kernels_gets_the_reference():
     assert backends.choose(None, torch.device("meta")) == "reference"
+
+
+def test_a_library_without_code_for_the_gpu_is_refused(built, monkeypatch):
+    built("9.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 9))
+
+    with pytest.raises(ValueError, match=r"no code for compute capability 8\.9; build .*_LIST=8\.9"):
+        backends.choose("cuda", torch.device("cuda", 0))
+
+
+def test_an_error_names_the_variable_that_asks(built, monkeypatch):
+    monkeypatch.setattr(backends, "_FORCED", "numpy")
+    with pytest.raises(ValueError, match="ZOOMKERN_BACKEND must be one of .*; got 'numpy'"):
+        backends.choose(None, torch.device("cpu"))
+
+    built("9.0")
+    monkeypatch.setattr(backends, "_FORCED", "cuda")
+    with pytest.raises(ValueError, match="'cuda', which ZOOMKERN_BACKEND asks for, cannot .* got cpu"):
+        backends.choose(None, torch.device("cpu"))

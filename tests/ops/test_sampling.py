@@ -321,3 +321,12 @@ def test_what_is_left_is_found_below_the_range_of_float32() -> None:
         # 1.4e-45 is the last place there.
         torch.testing.assert_close(given.weight, wanted.weight, rtol=1e-5, atol=2e-45)
     assert float(zoomkern.draw_weights(rows, index).weight[0, 1]) == pytest.approx(2 * math.exp(-90), rel=1e-4)
+
+
+@pytest.mark.parametrize("width", [-3, 40, 51])
+def test_an_op_takes_no_grid_that_the_items_do_not_fill(width: int) -> None:
+    arguments = (torch.zeros(1, 50), None, torch.tensor(1), None, 3, SAMPLERS.index("threshold"), 0, True)
+    for ops in (torch.ops.zoomkern, torch.ops.zoomkern_triton):
+        with pytest.raises(RuntimeError, match="grid_width must divide the items"):
+            ops.sample(*arguments, width)
+    assert torch.ops.zoomkern.sample(*arguments, 10)[0].shape == (1, 3)

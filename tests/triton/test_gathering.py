@@ -245,6 +245,8 @@ def test_a_table_is_written_as_a_bank_describes_its_images():
     stack = torch.zeros(2, 3, 5, 7, dtype=torch.bfloat16)[:, :, 1:, ::2]
     assert torch.equal(tables.describe([stack], None, offsets), ImageBank(list(stack)).table)
     assert torch.equal(tables.describe([], ImageBank(images).table, offsets), ImageBank(images).table)
+    with pytest.raises(ValueError, match="images must be on cpu, where the places are; got meta"):
+        tables.describe([images[0], torch.zeros(3, 5, 7, device="meta")], None, offsets)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8])

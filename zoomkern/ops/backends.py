@@ -59,6 +59,11 @@ def _without_code(device: torch.device) -> bool:
     return not torch.compiler.is_compiling() and not _compiled_for(device.index or 0)
 
 
+def _needs_code(index: int) -> str:
+    wanted = ".".join(map(str, torch.cuda.get_device_capability(index)))
+    return f"its library has no code for compute capability {wanted}; build it with TORCH_CUDA_ARCH_LIST={wanted}"
+
+
 def explain() -> dict[str, tuple[bool, str]]:
     """For each backend, whether it is on, and a sentence that says why."""
     reasons = dict(_ABSENT)
@@ -66,6 +71,8 @@ def explain() -> dict[str, tuple[bool, str]]:
         for name, devices in _DEVICES.items():
             if devices == ("cuda",) and reasons[name] is None:
                 reasons[name] = f"{_SERVES[name]}; torch sees none"
+    elif reasons["cuda"] is None and not _compiled_for(torch.cuda.current_device()):
+        reasons["cuda"] = _needs_code(torch.cuda.current_device())
     return {name: (reason is None, reason or _SERVES[name]) for name, reason in reasons.items()}
 
 
@@ -83,17 +90,23 @@ def choose(backend: str | None, device: torch.device) -> str:
             if _ABSENT[name] is None and not (name == "cuda" and _without_code(device)):
                 return name
         return "reference"
+    asked = "" if backend else ", which ZOOMKERN_BACKEND asks for,"
     if wanted not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {wanted!r}.")
+        name = "backend" if backend else "ZOOMKERN_BACKEND"
+        raise ValueError(f"{name} must be one of {', '.join(BACKENDS)}; got {wanted!r}.")
     if reason := _ABSENT[wanted]:
-        raise ValueError(f"backend {wanted!r} cannot serve this call: {reason}.")
+        raise ValueError(f"backend {wanted!r}{asked} cannot serve this call: {reason}.")
     if wanted == "reference":
         return wanted
     if _forward_mode():
         raise ValueError(f"backend {wanted!r} has no forward-mode derivatives; leave backend out for the reference's.")
     if device.type not in _DEVICES[wanted]:
-        takes, cure = _DEVICES[wanted][0], ".cpu()" if wanted == "cpu" else ".cuda()"
+        takes, cure = _DEVICES[wanted][0], "Move them with .cpu()" if wanted == "cpu" else "Move them with .cuda()"
+        if takes == "cuda" and not torch.cuda.is_available():
+            cure = "torch sees no GPU here; leave backend out"
         raise ValueError(
-            f"backend {wanted!r} cannot serve this call: it takes {takes} tensors; got {device}. Move them with {cure}."
+            f"backend {wanted!r}{asked} cannot serve this call: it takes {takes} tensors; got {device}. {cure}."
         )
+    if wanted == "cuda" and _without_code(device):
+        raise ValueError(f"backend 'cuda'{asked} cannot serve this call: {_needs_code(device.index or 0)}.")
     return wanted

@@ -96,9 +96,11 @@ _NEEDS = {"cpu": "a C++20 compiler", "cuda": "a torch with CUDA, a C++20 compile
 
 
 def _cure(name: str) -> str:
-    if name == "cpu" and (DIRECTORY.parent.parent / "setup.py").is_file():
+    in_tree = (DIRECTORY.parent.parent / "setup.py").is_file()
+    if name == "cpu" and in_tree:
         return "this is a source tree: 'pip install -e .' builds it there, elsewhere Python finds an installed zoomkern"
-    return f"install {_NEEDS[name]} and run 'pip install .' again"
+    command = "pip install -e ." if in_tree else "pip install ."
+    return f"install {_NEEDS[name]} and run '{command}' again; 'zoomkern info' says under build what was missing"
 
 
 def _load(name: str) -> str | None:
@@ -116,4 +118,7 @@ def _load(name: str) -> str | None:
 #: Why a library is off; None where it is loaded.
 MISSING = {name: _load(name) for name in ("cpu", "cuda")}
 if MISSING["cpu"] is None and (_level := os.environ.get("ZOOMKERN_SIMD")):
-    torch.ops.zoomkern.set_simd_level(_level)
+    try:
+        torch.ops.zoomkern.set_simd_level(_level)
+    except RuntimeError as error:
+        raise RuntimeError(f"ZOOMKERN_SIMD={_level}: {error}") from None

@@ -33,14 +33,15 @@ def check_codes(sampler: int, estimator: int) -> None:
     require(estimator == MURTHY or (sampler == GUMBEL and estimator == DESRAJ), "unknown estimator")
 
 
-def check_draw(batch: int, seed: Tensor, counts: Tensor | None, num_samples: int) -> None:
-    """``seed`` a scalar or ``[B]`` and ``counts [B]``, both int64."""
+def check_draw(batch: int, items: int, seed: Tensor, counts: Tensor | None, num_samples: int, grid_width: int) -> None:
+    """``seed`` a scalar or ``[B]`` and ``counts [B]``, both int64; a grid's width, or 0."""
     require(seed.dtype == torch.int64, "seed must be int64")
     require(seed.shape in ((), (batch,)), "seed must be a scalar or [B]")
     if counts is not None:
         require(counts.dtype == torch.int64, "counts must be int64")
         require(counts.shape == (batch,), "counts must be [B]")
     require(num_samples >= 0, "num_samples must not be negative")
+    require(grid_width == 0 or (grid_width > 0 and items % grid_width == 0), "grid_width must divide the items")
 
 
 def check_index(batch: int, index: Tensor) -> None:

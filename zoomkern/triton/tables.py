@@ -57,6 +57,9 @@ def describe(images: Sequence[Tensor], table: Tensor | None, rows: Tensor) -> Te
     if (images[0].shape[0] if one else len(images)) != batch or not (one or all(i.ndim == 3 for i in images)):
         given = str([tuple(image.shape) for image in images])
         raise ValueError(f"images must be {batch} of shape [C, H, W], or one [{batch}, C, H, W]; got {given}.")
+    for image in images:
+        if image.device != rows.device:
+            raise ValueError(f"images must be on {rows.device}, where the places are; got {image.device}.")
     out = torch.empty((batch, 8), dtype=torch.int64, device=rows.device)
     with torch.cuda.device_of(out):
         if one and batch:
