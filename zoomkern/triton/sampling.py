@@ -47,7 +47,7 @@ def sample(
     """
     arguments.check_scores(logits, mask, seed, counts)
     arguments.check_codes(sampler, estimator)
-    arguments.check_draw(*logits.shape, seed, counts, num_samples, grid_width)
+    arguments.check_draw(logits.shape[0], logits.shape[1], seed, counts, num_samples, grid_width)
     with torch.cuda.device_of(logits):
         scores = _scores(logits, mask)
         chunk = _chunk(scores, chunk)
