@@ -30,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_written] = {}
+    if config.getoption("--bench-device").type == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--bench-device cuda: torch sees no CUDA device; leave it out to measure on the CPU")
 
 
 @pytest.fixture(scope="session", autouse=True)

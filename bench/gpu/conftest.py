@@ -13,8 +13,8 @@ from zoomkern import PinnedImage
 
 @pytest.fixture(autouse=True)
 def _gpu(device: torch.device) -> None:
-    if device.type != "cuda" or not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device, and --bench-device cuda")
+    if device.type != "cuda":
+        pytest.skip("needs --bench-device cuda")
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ struct alignas(sizeof(T) * kFour < 16 ? sizeof(T) * kFour : 16) Four {
 };
 
 template <class T>
+__device__ __forceinline__ bool is_aligned(const void* at) {
+  return reinterpret_cast<uintptr_t>(at) % alignof(T) == 0;
+}
+
+template <class T>
 struct Row {
   const T* data;
   const bool* mask;  // null: every item may be drawn
@@ -44,15 +49,22 @@ struct Row {
 
   // Scores of the items first + g * stride + {0, 1, 2, 3}, -inf behind the row. All loads come before the first use.
   __device__ __forceinline__ void read(int64_t first, int64_t stride, Real<T> (&score)[kAhead][kFour]) const {
-    const bool aligned = reinterpret_cast<uintptr_t>(data + first) % alignof(Four<T>) == 0;
-    if (aligned && !mask && first + (kAhead - 1) * stride + kFour <= items) {
+    const bool aligned = is_aligned<Four<T>>(data + first) && (!mask || is_aligned<Four<bool>>(mask + first));
+    if (aligned && first + (kAhead - 1) * stride + kFour <= items) {
       Four<T> raw[kAhead];
+      Four<bool> drawable[kAhead];
 #pragma unroll
       for (int g = 0; g < kAhead; ++g) raw[g] = *reinterpret_cast<const Four<T>*>(data + first + g * stride);
+      if (mask) {
+#pragma unroll
+        for (int g = 0; g < kAhead; ++g) drawable[g] = *reinterpret_cast<const Four<bool>*>(mask + first + g * stride);
+      }
 #pragma unroll
       for (int g = 0; g < kAhead; ++g) {
 #pragma unroll
-        for (int k = 0; k < kFour; ++k) score[g][k] = to_float(raw[g].at[k]);
+        for (int k = 0; k < kFour; ++k) {
+          score[g][k] = mask && !drawable[g].at[k] ? kLowest<Real<T>> : Real<T>{to_float(raw[g].at[k])};
+        }
       }
       return;
     }

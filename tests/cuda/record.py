@@ -236,6 +236,8 @@ def main() -> int:
     parser.add_argument("library")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    if not Path(arguments.library).is_file():
+        parser.error(f"there is no {arguments.library}: build it first, as docs/backends.md says")
     with tempfile.TemporaryDirectory() as folder:
         flags, cwd = flags_of(arguments.library, folder)
         launched = launches(flags, cwd, folder)

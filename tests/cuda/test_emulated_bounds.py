@@ -1,4 +1,4 @@
-"""In long rows hardly more items than are drawn get an exact key, wherever the attention lies; the emulation counts."""
+"""Hardly more items than are drawn get an exact key, wherever the attention lies; the emulation counts."""
 
 from __future__ import annotations
 
@@ -97,6 +97,27 @@ def assert_few(logits: Tensor, draws: int, sampler: str, counters: Counters) -> 
 
 
 samplers = pytest.mark.parametrize("sampler", ["gumbel", "topk"])
+#: Of rows that a warp or a block has for itself.
+SHORT: dict[str, Callable[[int], Tensor]] = {
+    "diffuse": torch.randn,
+    "blob": lambda items: _blob(math.isqrt(items), math.isqrt(items) // 5, 12),
+    "steep": lambda items: 5 * torch.randn(items),
+    "spikes": lambda items: _spikes(items, 25),
+    "one peak": lambda items: torch.cat([torch.randn(items - 1), torch.tensor([500.0])]),
+    "equal": torch.zeros,
+}
+
+
+@pytest.mark.parametrize("draws", [8, 64, 256])
+@pytest.mark.parametrize("items", [1000, 1024, 1156, 5041, 22_500, 32_761])
+@pytest.mark.parametrize("kind", SHORT)
+def test_few_keys_of_a_short_row_are_computed(kind: str, items: int, draws: int, counters: Counters) -> None:
+    torch.manual_seed(draws)
+    logits = SHORT[kind](items)
+    counters.reset()
+    index = draw(logits, draws, "gumbel")
+    assert draws <= counters.keys() <= min(len(logits), 2 * (draws + 6 * math.sqrt(draws)) + 288)
+    assert torch.equal(index, draw(logits, draws, "gumbel", "reference"))
 
 
 @samplers

@@ -41,6 +41,7 @@ def emulation() -> ctypes.CDLL:
     library = ctypes.CDLL(emulated[0])
     library.zoomkern_reseed_emulation.argtypes = [ctypes.c_uint64]
     library.zoomkern_fence_emulation.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+    library.zoomkern_emulated_widest_grid.restype = ctypes.c_uint64
     return library
 
 
@@ -299,6 +300,20 @@ class TestBatches:
         monkeypatch.setenv("ZOOMKERN_GATHER_MULTIPROCESSORS", blocks)
         assert_same(self.images(40), torch.randint(-3, 9, (40, 3, 2)), (4, 5))
         assert_same([interleaved(pixels((3, 300, 200)))], torch.tensor([[[0, 0], [9, 99]]]), (280, 150))
+
+    def test_no_more_blocks_than_multiprocessors_are_launched(
+        self, emulation: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        places = torch.randint(-3, 9, (2, 40, 2))
+        for given, launched in ((None, 80), ("100", 80), ("16", 16), ("1", 1)):
+            if given is not None:
+                monkeypatch.setenv("ZOOMKERN_GATHER_MULTIPROCESSORS", given)
+            emulation.zoomkern_emulated_widest_grid()
+            assert_same(self.images(2), places, (4, 5))
+            assert emulation.zoomkern_emulated_widest_grid() == launched
+            drawn = zoomkern.sample_patches(self.images(2), torch.randn(2, 9, 9), 40, (4, 5), backend="cpu")
+            assert drawn.patches.shape[:2] == (2, 40)
+            assert emulation.zoomkern_emulated_widest_grid() == max(launched, 1)
 
     @pytest.mark.parametrize("word", ["0", "-1", "few", "", "16 "])
     def test_a_wrong_number_of_multiprocessors_is_refused(self, monkeypatch: pytest.MonkeyPatch, word: str) -> None:

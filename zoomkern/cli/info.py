@@ -17,7 +17,13 @@ import zoomkern
 from zoomkern.images.memory import host_module
 from zoomkern.ops import backends
 
-VARIABLES = ("ZOOMKERN_BACKEND", "ZOOMKERN_SIMD", "ZOOMKERN_DATA")
+VARIABLES = (
+    "ZOOMKERN_BACKEND",
+    "ZOOMKERN_SIMD",
+    "ZOOMKERN_CHECK",
+    "ZOOMKERN_GATHER_MULTIPROCESSORS",
+    "ZOOMKERN_DATA",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -63,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if others and words[0] not in PASSING:
             parser.error(f"unrecognized arguments: {' '.join(others)}")
         args.others = others
-        return int(args.run(args))
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read what is printed has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ImportError as error:  # an optional library is missing; its sentence names the extra
         parser.exit(2, f"zoomkern {words[0]}: {error}\n")
     except (OSError, TypeError, ValueError) as error:  # what a recipe, a file or an option may cause

@@ -293,9 +293,10 @@ class PinnedImage:
 
     @property
     def registration(self) -> str | None:
-        """How CUDA page-locked the memory: None before, then ``portable``, ``default`` or ``read-only``.
+        """How CUDA page-locked the memory: None before, then ``portable`` or ``default``.
 
-        ``, a copy`` follows for a memory map that CUDA refused: views show the pixels as they were then.
+        It is ``portable read-only`` or ``read-only`` for a map opened read-only. ``, a copy`` follows for a memory map
+        that CUDA refused: views show the pixels as they were then.
         """
         return None if self._registered is None else self._registered[2]
 

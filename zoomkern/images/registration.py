@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Memory is registered in pieces of this size: the driver stops no kernel for longer, and progress can be told.
 CHUNK_BYTES = 1 << 30
-#: cudaHostRegister's flags: ReadOnly; Portable and Mapped; none.
-FLAGS = {"read-only": 0x08, "portable": 0x01 | 0x02, "default": 0x00}
+#: cudaHostRegister's flags, made of Portable, Mapped and ReadOnly.
+FLAGS = {"portable read-only": 0x01 | 0x02 | 0x08, "read-only": 0x08, "portable": 0x01 | 0x02, "default": 0x00}
 #: Number of the device attribute CanUseHostPointerForRegisteredMem.
 HOST_POINTERS = 91
 #: Errors by which CUDA says that this memory cannot be registered so: invalid value, refused by the operating system,
@@ -104,7 +104,7 @@ def register_image(
         memory = Memory()
     owner = image if memory.owner is None else memory.owner()
     writable_flags = ("portable", "default")
-    flags = writable_flags if memory.writable else ("read-only", *writable_flags)
+    flags = writable_flags if memory.writable else tuple(FLAGS)
     try:
         registration = Registration(image, owner, flags, device, progress)
         return registration, registration.how

@@ -20,7 +20,7 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulation {
 
-uint64_t arrival_times = 0, ordered_numbers = 0;
+uint64_t arrival_times = 0, ordered_numbers = 0, widest_grid = 0;
 
 namespace {
 
@@ -224,6 +224,7 @@ const uint64_t* exchange(unsigned mask, uint64_t value, Meeting meeting) {
 
 void run(dim3 grid, dim3 threads, size_t shared, const std::function<void()>& what) {
   kernel = &what;
+  widest_grid = std::max<uint64_t>(widest_grid, grid.x);
   gridDim = grid;
   blockDim = threads;
   std::vector<uint64_t> order(uint64_t{grid.x} * grid.y * grid.z);
@@ -279,4 +280,8 @@ extern "C" __attribute__((visibility("default"))) uint64_t zoomkern_emulated_arr
 }
 extern "C" __attribute__((visibility("default"))) uint64_t zoomkern_emulated_ordered_numbers() {
   return std::exchange(emulation::ordered_numbers, 0);
+}
+// Blocks along x of the widest launch since the last call.
+extern "C" __attribute__((visibility("default"))) uint64_t zoomkern_emulated_widest_grid() {
+  return std::exchange(emulation::widest_grid, 0);
 }
