@@ -98,7 +98,9 @@ def test_draw_read_and_backward(record, pictures):
 
 
 def test_second_core(record, pictures):
+    """Beside what the second core gives to writing alone, in memory that no cache holds."""
     logits, out = workloads.attention(BATCH, GRID, GRID), torch.empty(SHAPE)
+    memory = torch.empty(1 << 26)
 
     def ours():
         return call(pictures, logits, out=out)
@@ -112,6 +114,8 @@ def test_second_core(record, pictures):
             Rival("one thread", ours, 1.7, threads=1),
             Rival("floor: fill + read", least),
             Rival("floor: fill + read, one thread", least, threads=1),
+            Rival("fill of 268 MB", lambda: memory.fill_(1.0)),
+            Rival("fill of 268 MB, one thread", lambda: memory.fill_(1.0), threads=1),
         ],
         bytes_moved=BYTES,
         share_of="fill",

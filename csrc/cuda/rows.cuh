@@ -47,23 +47,24 @@ struct Row {
     return mask && !mask[item] ? kLowest<Real<T>> : Real<T>{to_float(data[item])};
   }
 
-  // Scores of the items first + g * stride + {0, 1, 2, 3}, -inf behind the row. All loads come before the first use.
+  // Scores of the items first + g * stride + {0, 1, 2, 3}, -inf behind the row. All loads of them come before the first use.
   __device__ __forceinline__ void read(int64_t first, int64_t stride, Real<T> (&score)[kAhead][kFour]) const {
     const bool aligned = is_aligned<Four<T>>(data + first) && (!mask || is_aligned<Four<bool>>(mask + first));
     if (aligned && first + (kAhead - 1) * stride + kFour <= items) {
       Four<T> raw[kAhead];
-      Four<bool> drawable[kAhead];
 #pragma unroll
       for (int g = 0; g < kAhead; ++g) raw[g] = *reinterpret_cast<const Four<T>*>(data + first + g * stride);
-      if (mask) {
-#pragma unroll
-        for (int g = 0; g < kAhead; ++g) drawable[g] = *reinterpret_cast<const Four<bool>*>(mask + first + g * stride);
-      }
 #pragma unroll
       for (int g = 0; g < kAhead; ++g) {
 #pragma unroll
-        for (int k = 0; k < kFour; ++k) {
-          score[g][k] = mask && !drawable[g].at[k] ? kLowest<Real<T>> : Real<T>{to_float(raw[g].at[k])};
+        for (int k = 0; k < kFour; ++k) score[g][k] = to_float(raw[g].at[k]);
+      }
+      if (mask) {
+#pragma unroll
+        for (int g = 0; g < kAhead; ++g) {
+          const auto drawable = *reinterpret_cast<const Four<bool>*>(mask + first + g * stride);
+#pragma unroll
+          for (int k = 0; k < kFour; ++k) score[g][k] = drawable.at[k] ? score[g][k] : kLowest<Real<T>>;
         }
       }
       return;
