@@ -47,7 +47,8 @@ struct Row {
     return mask && !mask[item] ? kLowest<Real<T>> : Real<T>{to_float(data[item])};
   }
 
-  // Scores of the items first + g * stride + {0, 1, 2, 3}, -inf behind the row. All loads of them come before the first use.
+  // Scores of the items first + g * stride + {0, 1, 2, 3}, -inf behind the row. All loads of them come before the first
+  // use.
   __device__ __forceinline__ void read(int64_t first, int64_t stride, Real<T> (&score)[kAhead][kFour]) const {
     const bool aligned = is_aligned<Four<T>>(data + first) && (!mask || is_aligned<Four<bool>>(mask + first));
     if (aligned && first + (kAhead - 1) * stride + kFour <= items) {
