@@ -173,9 +173,10 @@ def page(documents: Sequence[dict[str, Any]]) -> str:
         "# Benchmarks",
         "Made by `make bench` and `make report`; the rules are in [bench/README.md](../bench/README.md). Ratios are "
         "theirs over ours, medians of calls that took turns in one process: above 1 zoomkern is faster or smaller; a "
-        "floor is what memory alone costs, so its ratio is the share of the possible. `speed` is bytes moved per time "
-        "as a share of the measured speed of `fill` (a large tensor filled in place) or `copy` (read and written bytes "
-        "counted); what fits a cache can pass 100 %. `+` behind a commit: the sources differed from it.",
+        "floor is what torch takes to fill as much and then to read as much, which one pass past the caches can beat. "
+        "`speed` is bytes moved per time as a share of the measured speed of `fill` (a large tensor filled in place) "
+        "or `copy` (read and written bytes counted); what fits a cache can pass 100 %. `+` behind a commit: the "
+        "sources differed from it.",
         *origins(documents),
     ]
     for document in documents:

@@ -22,7 +22,7 @@ def call(images, logits, **options):
 
 
 def fill_and_read(pictures, logits, out):
-    """What no implementation can go below: the result written, and the lines of as many patches read."""
+    """The result filled, and each line of as many patches read once: one pass after the other, by torch."""
     places = [call(pictures, logits).offsets for _ in range(TURNS)]
     reader = workloads.rotate([floor.patch_reader(pictures, at, PATCH) for at in places])
 

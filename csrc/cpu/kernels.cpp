@@ -353,16 +353,17 @@ double log_filled_sum(const double* c, int64_t count, double s, double* filled) 
 }
 
 template <class T>
-void softmax_backward(const Scores& scores, int64_t items, double lse, double total, void* grad) {
+void softmax_backward(const Scores& scores, int64_t items, const double* lse, double total, void* grad) {
   using R = Real<T>;
   R buffer[kBlock];
   T* out = static_cast<T*>(grad);
+  const double max = lse[0], log_sum = lse[1];
   for (int64_t begin = 0; begin < items; begin += kBlock) {
     const int64_t count = items - begin < kBlock ? items - begin : kBlock;
     const R* block = load<T>(scores, begin, count, buffer);
     const R scale = static_cast<R>(-total);
     for (int64_t i = 0; i < count; ++i) {
-      const R x = static_cast<R>(static_cast<double>(block[i]) - lse);
+      const R x = static_cast<R>((static_cast<double>(block[i]) - max) - log_sum);
       out[begin + i] = from_float<T>(scale * exp_of(x < 0 ? x : R{0}));
     }
   }
@@ -397,7 +398,7 @@ void masses_any(const Scores& s, int64_t items, double max, int bits, uint64_t* 
   const int64_t dtype = s.dtype;
   ZK_BY_TYPE(masses, s, items, max, bits, out);
 }
-void softmax_backward_any(const Scores& s, int64_t items, double lse, double total, void* grad) {
+void softmax_backward_any(const Scores& s, int64_t items, const double* lse, double total, void* grad) {
   const int64_t dtype = s.dtype;
   ZK_BY_TYPE(softmax_backward, s, items, lse, total, grad);
 }

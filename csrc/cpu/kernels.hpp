@@ -34,8 +34,8 @@ struct Kernels {
   void (*masses)(const Scores&, int64_t items, double max, int bits, uint64_t* out);
   // filled_j = 1 - exp(-c_j s) for c_j s >= 1e-150; returns the sum of its logarithms
   double (*log_filled_sum)(const double* c, int64_t count, double s, double* filled);
-  // grad_i = -exp(score_i - lse) * total, in the type of the logits
-  void (*softmax_backward)(const Scores&, int64_t items, double lse, double total, void* grad);
+  // grad_i = -exp(score_i - lse[0] - lse[1]) * total, in the type of the logits
+  void (*softmax_backward)(const Scores&, int64_t items, const double* lse, double total, void* grad);
   // Output rows [first, last) of one patch; `conversion` is [3, C] rows scale, shift, fill. Where it can it writes them
   // past the caches, if asked to.
   void (*read_rows)(const ImageView&, const int64_t offset[2], const Reading&, const double* conversion, int64_t first,

@@ -267,7 +267,8 @@ void weigh_rows(const Batch& batch, const std::vector<RowStats>& stats, const st
   void *log_prob = drawn.log_prob.mutable_data_ptr(), *weight = drawn.weight.mutable_data_ptr();
   parallel(batch.rows, [&](int64_t b) {
     const int64_t at = b * width;
-    lse[b] = stats[b].lse();
+    lse[2 * b] = stats[b].drawable ? stats[b].max : 0.0;
+    lse[2 * b + 1] = stats[b].drawable ? std::log(stats[b].sum) : 0.0;
     const auto run = [&](auto* log_probs, auto* weights) {
       const RowMasses* mass = masses.empty() ? nullptr : &masses[b];
       weigh(batch.row(b), batch.items, stats[b], mass, sampler, estimator, index + at, width, log_probs + at,
@@ -284,12 +285,10 @@ Drawn make_drawn(const Batch& batch, const Tensor& index) {
   const ScalarType type = batch.probability_type();
   const int64_t width = index.size(1);
   return {index, make({batch.rows, width}, type), make({batch.rows, width}, type),
-          make({batch.rows}, ScalarType::Double)};
+          make({batch.rows, 2}, ScalarType::Double)};
 }
 
 }  // namespace
-
-double RowStats::lse() const { return drawable ? max + std::log(sum) : 0.0; }
 
 Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule) {
   check_draw(batch, seed, counts, rule);
@@ -385,7 +384,7 @@ Tensor sample_backward(Tensor grad_log_prob, Tensor logits, std::optional<Tensor
   parallel(batch.rows * chunks, [&](int64_t task) {
     const int64_t b = task / chunks, first = task % chunks * kChunk, items = chunk_items(batch.items, task % chunks);
     void* to = data + (b * batch.items + first) * dtype_bytes(dtype);
-    kernels().softmax_backward(batch.row(b).from(first), items, read<double>(lses)[b], totals[b], to);
+    kernels().softmax_backward(batch.row(b).from(first), items, read<double>(lses) + 2 * b, totals[b], to);
   });
   parallel(batch.rows, [&](int64_t b) {
     const int64_t* row = read<int64_t>(drawn) + b * width;

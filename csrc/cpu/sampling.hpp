@@ -11,8 +11,6 @@ namespace zoomkern {
 struct RowStats {
   double max = 0, sum = 0;
   int64_t drawable = 0;
-
-  double lse() const;
 };
 
 Drawn draw(const Batch& batch, const Tensor& seed, const std::optional<Tensor>& counts, const Rule& rule);

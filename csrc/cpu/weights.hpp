@@ -18,12 +18,14 @@ inline void desraj(const double* prob, int64_t n, double rest, double* weight) {
 }
 
 // The quadrature of Murthy's weights: by how many nats the integrand falls before it is cut off, the widest step in
-// log s, the fewest steps, and how often the two ends are halved. With step h the error is about exp(-7 / h).
+// log s, the fewest steps, and what share of its distance from the mode an end may be too far. With step h the error is
+// about exp(-7 / h), or exp(-20 / (h / width)^2) where the integrand is narrow: its width is not below 1 / sqrt(2 n).
 struct Quadrature {
   double fall, widest;
-  int fewest, bisections;
+  int fewest;
+  double slack;
 };
-constexpr Quadrature kSingle = {20.0, 0.35, 14, 2}, kDouble = {38.0, 0.2, 48, 8};
+constexpr Quadrature kSingle = {20.0, 0.35, 14, 0.125}, kDouble = {38.0, 0.2, 48, 0x1p-9};
 
 class Murthy {
  public:
@@ -58,10 +60,12 @@ class Murthy {
   }
 
  private:
-  // Near the root in [1, n + 1] of 1 - s + sum_j c_j s / (e^(c_j s) - 1); it is only a place to start from.
+  // Near the root in [1, n + 1] of 1 - s + sum_j c_j s / (e^(c_j s) - 1): where the integrand is within a nat of its
+  // top.
   double mode_of() {
-    double low = 1, high = static_cast<double>(n_) + 1;
-    while (high - low > 0.25 * low) {
+    const double n = static_cast<double>(n_), near = std::min(0.25, 1 / std::sqrt(n));
+    double low = 1, high = n + 1;
+    while (high - low > near * low) {
       const double s = 0.5 * (low + high);
       kernels().log_filled_sum(c_.data(), n_, s, filled_.data());
       double slope = 1 - s;
@@ -83,7 +87,7 @@ class Murthy {
     const double floor = top - rule_.fall;
     double near = 0, far = 1;
     while (log_value(mode + side * far, side) > floor) near = far, far *= 2;
-    for (int i = 0; i < rule_.bisections; ++i) {
+    while (far - near > rule_.slack * far) {
       const double middle = 0.5 * (near + far);
       (log_value(mode + side * middle, side) < floor ? far : near) = middle;
     }

@@ -11,7 +11,7 @@ struct Backward {
   int64_t rows, items, draws;
   const double* grad;    // [B, N]
   const int64_t* index;  // [B, N]
-  const double* lse;     // [B]
+  const double* lse;     // [B, 2]
   void* out;
   Fault* fault;
 };
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(Team::kSize < 128 ? 128 : Team::kSize, 2) back
     const int64_t b = t / pieces, begin = t % pieces * kItems, end = Min()(begin + kItems, task.items);
     const Row<T> row(task.scores, b, task.items);
     const int64_t* index = task.index + b * task.draws;
-    const double *grad = task.grad + b * task.draws, lse = task.lse[b];
+    const double *grad = task.grad + b * task.draws, max = task.lse[2 * b], log_sum = task.lse[2 * b + 1];
     T* const out = static_cast<T*>(task.out) + b * task.items;
     const auto here = [&](int64_t item) { return item >= begin && item < end && row.at(item) > kLowest<R>; };
 
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(Team::kSize < 128 ? 128 : Team::kSize, 2) back
       Four<T> four;
 #pragma unroll
       for (int k = 0; k < kFour; ++k) {
-        const R x = static_cast<R>(static_cast<double>(score[k]) - lse);
+        const R x = static_cast<R>((static_cast<double>(score[k]) - max) - log_sum);
         four.at[k] = from_float<T>(scale * exp_below_zero(x < 0 ? x : R{0}));
       }
       if (item + kFour <= end && reinterpret_cast<uintptr_t>(out + item) % sizeof(four) == 0) {

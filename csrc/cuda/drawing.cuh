@@ -33,7 +33,7 @@ struct Task {
 
   int64_t* index;  // [B, N]
   void *log_prob, *weight;
-  double* lse;  // [B]
+  double* lse;  // [B, 2]
   Fault* fault;
 
   // Scratch for every team, or for every long row: runners [room], and what samplers that add masses know of stretches.
@@ -106,7 +106,7 @@ __device__ int64_t count_given(const Team& team, const Task& task, int64_t b, co
 // How many items of a row are drawn; notes why it cannot be as many as were asked for.
 template <class Team, class T>
 __device__ int64_t decide(const Team& team, const Task& task, int64_t b, const Row<T>& row, const Part& whole) {
-  if (team.rank() == 0) task.lse[b] = whole.lse();
+  if (team.rank() == 0) whole.put_lse(task.lse + 2 * b);
   if (whole.wrong()) {
     const int64_t item = first_wrong(team, row);
     if (team.rank() == 0) note(task.fault, row.at(item) > 0 ? kInfinity : kNan, b, item);

@@ -115,7 +115,7 @@ Tensor make_patches(const Queue& queue, int64_t batch, int64_t draws, int64_t ch
 void gather(const Queue& queue, const ImageArguments& images, const reading::Where& where, int64_t batch, int64_t draws,
             const Conversion& conversion, const Reading& reading, Tensor& out, Fault* fault) {
   const int64_t channels = conversion.channels(), limit = most_blocks();
-  if (batch * draws * channels == 0) return;
+  if (batch * draws == 0) return;
   const DeviceConversion numbers(queue, conversion);
   reading::Gathering call = {};
   call.constants = numbers.constants();

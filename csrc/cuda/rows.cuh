@@ -108,7 +108,11 @@ struct Part {
   __device__ __forceinline__ bool wrong() const { return max > std::numeric_limits<double>::max(); }
   // Sum of exp(score - top).
   __device__ __forceinline__ double sum_below(double top) const { return drawable ? sum * exact::exp(max - top) : 0.0; }
-  __device__ __forceinline__ double lse() const { return drawable && !wrong() ? max + exact::log(sum) : 0.0; }
+  __device__ __forceinline__ void put_lse(double* lse) const {
+    const bool known = drawable && !wrong();
+    lse[0] = known ? max : 0.0;
+    lse[1] = known ? exact::log(sum) : 0.0;
+  }
 };
 
 // A Part under way, in the arithmetic of the scores.

@@ -131,7 +131,7 @@ struct Call {
   Call(const Queue& queue, const Batch& batch, Tensor index, int64_t sampler, int64_t estimator, Fault* fault)
       : drawn{index, queue.make({batch.rows, index.size(1)}, batch.probability_type()),
               queue.make({batch.rows, index.size(1)}, batch.probability_type()),
-              queue.make({batch.rows}, ScalarType::Double)} {
+              queue.make({batch.rows, 2}, ScalarType::Double)} {
     task.scores = batch.scores;
     task.rows = batch.rows;
     task.items = batch.items;

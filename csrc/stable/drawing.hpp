@@ -40,7 +40,8 @@ struct Rule {
   int64_t grid_width;
 };
 
-// index, log_prob and weight [B, N], lse [B].
+// index, log_prob and weight [B, N]; lse [B, 2]: the maximum of a row, and the logarithm of the sum of exp(score -
+// max).
 struct Drawn {
   Tensor index, log_prob, weight, lse;
 };
@@ -73,7 +74,7 @@ inline void check_backward_tensors(const Tensor& grad_log_prob, const Tensor& in
                                    const Batch& batch) {
   check_index_tensor(index, batch);
   require_type(lse, ScalarType::Double, "zoomkern: lse must be float64");
-  require(lse.dim() == 1 && lse.size(0) == batch.rows, "zoomkern: lse must be [B]");
+  require(lse.dim() == 2 && lse.size(0) == batch.rows && lse.size(1) == 2, "zoomkern: lse must be [B, 2]");
   require(grad_log_prob.dim() == 2 && grad_log_prob.size(0) == batch.rows && grad_log_prob.size(1) == index.size(1),
           "zoomkern: grad_log_prob must be [B, N]");
   batch.require_beside(lse, "zoomkern: lse must be on the device of logits");

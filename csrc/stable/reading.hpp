@@ -55,6 +55,7 @@ struct Conversion {
 
   explicit Conversion(const Tensor& conversion) : rows(dense_as(conversion, ScalarType::Double)) {
     require(conversion.dim() == 2 && conversion.size(0) == 3, "zoomkern: conversion must be [3, C]");
+    require(conversion.size(1) > 0, "zoomkern: conversion must be of one channel at least");
   }
   int64_t channels() const { return rows.size(1); }
 };

@@ -53,7 +53,10 @@ inline Tensor make_on(int32_t device_type, int32_t device_index, const std::vect
   const AOTITorchError error =
       aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
                                static_cast<int32_t>(type), device_type, device_index, &handle);
-  require(error == 0, "zoomkern: no memory for the result");
+  if (error != 0) {
+    const int64_t numbers = sizes.empty() ? 1 : sizes[0] * strides[0];
+    throw std::runtime_error("zoomkern: no memory for a result of " + std::to_string(numbers) + " numbers");
+  }
   return Tensor(handle);
 }
 

@@ -196,7 +196,7 @@ SCHEDULES = 8
 def test_no_bit_depends_on_the_schedule(sampler: str, items: int, kind: str, reseed: Callable[[int], None]) -> None:
     logits = ROWS[kind](items).expand(2, items).contiguous()
     first = draw(logits, 30, sampler, seed=7, estimator=None)
-    lse = torch.zeros(2, dtype=torch.float64)
+    lse = torch.zeros(2, 2, dtype=torch.float64)
     grad = torch.randn(2, 30)
     repeated = first.index[:, torch.randint(0, 30, (30,))]
     gradient = torch.ops.zoomkern.sample_backward(grad, logits - 20, None, repeated, lse)
@@ -231,13 +231,25 @@ class TestGradient:
         index[2, 40:] = -1
         grad = torch.randn(3, 50)
         lse = logits.double().logsumexp(1)
-        given = torch.ops.zoomkern.sample_backward(grad, logits, None, index, lse)
+        given = torch.ops.zoomkern.sample_backward(grad, logits, None, index, torch.stack([lse, 0 * lse], 1))
         live = torch.where(index < 0, 0.0, grad.double())
         wanted = torch.zeros(3, items, dtype=torch.float64).scatter_add_(1, index.clamp(min=0), live)
         wanted -= (logits.double() - lse[:, None]).exp() * live.sum(1, keepdim=True)
         # Rounded twice to the type of the logits; the exponential is right to 2^-22 in float32.
         precision = torch.finfo(dtype).eps if dtype != torch.float64 else 1e-14
         assert bool(((given.double() - wanted).abs() <= 2 * precision * live.abs().sum(1, keepdim=True)).all())
+
+    @pytest.mark.parametrize(("rows", "items", "draws"), [(300, 700, 300), (60, 1500, 300), (9, 20_000, 500)])
+    def test_a_team_that_goes_from_piece_to_piece(self, rows: int, items: int, draws: int) -> None:
+        """More pieces than teams, and repeated draws: what a piece has counted is not cleared before it was read."""
+        grads = []
+        upstream = torch.randn(rows, draws)
+        scores = 3 * torch.randn(rows, items)
+        for backend in ("cpu", "reference"):
+            logits = scores.double().requires_grad_()
+            drawn = zoomkern.sample(logits, draws, sampler="replacement", seed=4, backend=backend)
+            grads.append(torch.autograd.grad((drawn.log_prob * upstream).sum(), logits)[0])
+        assert bool(((grads[0] - grads[1]).abs() <= 1e-12 * upstream.abs().sum(1, keepdim=True)).all())
 
 
 class TestFaults:
@@ -273,7 +285,7 @@ class TestFaults:
         for sampler in range(4):
             with pytest.raises(RuntimeError, match=f"index .* got {bad} in row 1|index .* got 4 in row 1"):
                 torch.ops.zoomkern.draw_weights(logits, None, index, sampler, 0)
-        lse = torch.zeros(2, dtype=torch.float64)
+        lse = torch.zeros(2, 2, dtype=torch.float64)
         with pytest.raises(RuntimeError, match=f"got {bad} in row 1"):
             torch.ops.zoomkern.sample_backward(torch.ones(2, 3), logits, None, index, lse)
 

@@ -609,6 +609,7 @@ CASES = {
         "out must be contiguous in memory_format",
         "got strides",
     ),
+    "out: negated": (gather(out=torch._neg_view(torch.empty(OUT))), ValueError, "out must hold its values", "negated"),
     "out: overlaps itself": (gather(out=OVERLAPPING), ValueError, "out must be contiguous", r"strides \[0, "),
     "out: requires a gradient": (
         patches(out=torch.empty(OUT, requires_grad=True)),

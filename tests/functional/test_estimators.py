@@ -450,3 +450,23 @@ class TestOracle:
             testing.enumerate_draws(torch.zeros(3), 2, "gumble")
         with pytest.raises(ValueError, match="one row"):
             testing.enumerate_draws(torch.zeros(2, 3), 2)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "logits"),
+    [("gumbel", [0.0, -800.0, -900.0]), ("gumbel", [0.0, 0.0, -900.0]), ("threshold", [0.0, 0.0, -800.0])],
+)
+def test_items_beneath_all_probabilities_do_not_count(sampler: str, logits: list[float]) -> None:
+    scores = torch.tensor([logits], dtype=torch.float64)
+    sample = zoomkern.sample(scores, 3, seed=0, sampler=sampler)
+    total, error = zoomkern.estimate_total(torch.ones(1, 3), sample, sampler=sampler)
+    likely = int((scores > -700).sum())
+    assert float(total) == pytest.approx(likely, abs=1e-9)
+    assert bool(error.isnan()) == (likely < 2)
+
+
+def test_composed_log_probabilities_stay_finite() -> None:
+    ends = torch.finfo(torch.float32)
+    outer = zoomkern.sample(torch.tensor([[ends.max, ends.min]]), 2, seed=0)
+    inner = zoomkern.Sample(*(part[:, None].expand(1, 2, 2) for part in outer))
+    assert zoomkern.compose(outer, inner).log_prob.tolist() == [[0.0, ends.min, ends.min, ends.min]]

@@ -17,6 +17,7 @@ from torch import Tensor
 from zoomkern.ops import backends
 
 DEVICE = torch.device(os.environ.get("ZOOMKERN_TEST_DEVICE", "cuda"))
+BUSY = 1 << 29  # of a GPU's clock ticks, a quarter of a second or more: longer than a call takes
 COMPILED = ("cuda", "triton") if DEVICE.type == "cuda" else ("cpu", "triton")
 THERE = DEVICE.type == "cpu" or torch.cuda.is_available()
 
@@ -57,7 +58,14 @@ def nothing_waits() -> Iterator[None]:
 
 
 def without_waiting(call: Callable[[], Any]) -> Any:
-    """The result of a call that must not wait for the GPU; a first call loads what is loaded once."""
+    """The result of a call that must not wait for the GPU; a first call loads what is loaded once.
+
+    torch tells of its own waits only; who waits in any other way finds the GPU idle afterwards.
+    """
     call()
     with nothing_waits():
-        return call()
+        if DEVICE.type == "cuda":
+            torch.cuda._sleep(BUSY)
+        result = call()
+        assert DEVICE.type != "cuda" or not torch.cuda.current_stream().query(), "the call waited for the GPU"
+        return result

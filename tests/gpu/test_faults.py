@@ -197,7 +197,7 @@ cuda = {"device": "cuda"}
 conversion = torch.tensor([[1.0], [0.0], [5.0]], dtype=torch.float64)
 places = torch.zeros(1, 1, 2, dtype=torch.int64, **cuda)
 logits, seed = torch.zeros(1, 6, **cuda), torch.zeros((), dtype=torch.int64, **cuda)
-one, lse = torch.ones(1, 1, **cuda), torch.ones(1, dtype=torch.float64, **cuda)
+one, lse = torch.ones(1, 1, **cuda), torch.ones(1, 2, dtype=torch.float64, **cuda)
 table = torch.tensor([[one.data_ptr(), 1, 1, 1, 1, 1, 1, 77]], **cuda)
 far = torch.tensor([[1 << 40]], **cuda)
 said = []

@@ -133,9 +133,10 @@ def test_what_is_no_image_is_refused_by_name(make, error, message):
 
 
 @pytest.mark.usefixtures("allocator")
-def test_memory_that_is_not_there_is_a_memory_error():
+@pytest.mark.parametrize("side", [1 << 24, (1 << 31) - 1])
+def test_memory_that_is_not_there_is_a_memory_error(side):
     with pytest.raises(MemoryError, match="nbytes must fit in memory; got"):
-        PinnedImage.empty((3, 1 << 24, 1 << 24))
+        PinnedImage.empty((3, side, side))
 
 
 @pytest.mark.usefixtures("allocator")

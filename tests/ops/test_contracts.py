@@ -64,7 +64,7 @@ SAMPLES = {
         (scores(), MASK, INDEX, 0, 1),
     ],
     "sample_backward": [
-        (torch.ones(2, 3, dtype=kind), scores(dtype), MASK, INDEX, torch.ones(2, dtype=torch.float64))
+        (torch.ones(2, 3, dtype=kind), scores(dtype), MASK, INDEX, torch.ones(2, 2, dtype=torch.float64))
         for dtype in LOGIT_DTYPES
         for kind in [torch.float64 if dtype == torch.float64 else torch.float32]
     ],

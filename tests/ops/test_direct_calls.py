@@ -16,7 +16,7 @@ ops = torch.ops.zoomkern
 pytestmark = pytest.mark.usefixtures("native")
 
 LOGITS, SEED = torch.zeros(2, 6), torch.tensor(3)
-INDEX, LSE = torch.tensor([[0, 1], [2, 3]]), torch.zeros(2, dtype=torch.float64)
+INDEX, LSE = torch.tensor([[0, 1], [2, 3]]), torch.zeros(2, 2, dtype=torch.float64)
 GRAD = torch.ones(2, 2)
 IMAGES, OFFSETS = torch.zeros(2, 3, 8, 8), torch.zeros(2, 2, 2, dtype=torch.int64)
 CONVERSION = torch.tensor([[1.0] * 3, [0.0] * 3, [0.0] * 3], dtype=torch.float64)

@@ -234,6 +234,16 @@ def test_murthy_weights_of_many_draws(scale: float, draws: int, dtype: torch.dty
     assert torch.allclose(given.weight.double().sum(1), torch.ones(2).double(), atol=1e-5 if scale < 30 else 1e-4)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize(("items", "draws"), [(1000, 256), (4000, 512), (20_000, 3000), (30_000, 20_000)])
+def test_murthy_weights_keep_their_digits_however_many_draws(items: int, draws: int, scale: float) -> None:
+    """The rule for float32 against the one for float64 of the same draw; the integrand narrows as 1 / sqrt(draws)."""
+    logits = scale * torch.randn(1, items)
+    drawn = zoomkern.sample(logits, draws, seed=2, backend="cpu")
+    exact = zoomkern.draw_weights(logits.double(), drawn.index, backend="cpu").weight
+    assert bool(((drawn.weight - exact).abs() <= 4e-6 * exact).all())  # 2e-6 each: the quadrature, and sums in float32
+
+
 @samplers
 def test_logits_far_from_zero_keep_their_log_prob(sampler: str) -> None:
     """A common offset cancels before anything is rounded."""
@@ -279,6 +289,17 @@ class TestGradient:
         precision = torch.finfo(dtype).eps if dtype != torch.float64 else 1e-12
         size = upstream.abs().sum(1, keepdim=True).double()
         assert bool(((grads[0] - grads[1]).abs() <= 2 * max(precision, 1e-12) * size).all())
+
+    @pytest.mark.parametrize("offset", [1e12, -1e17, torch.finfo(torch.float32).min])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+    def test_an_offset_that_swallows_the_log_of_the_sum(self, backend: str, dtype: torch.dtype, offset: float) -> None:
+        logits = torch.full((1, 4), offset, dtype=dtype, requires_grad=True)
+        drawn = zoomkern.sample(logits, 1, seed=0, backend=backend)
+        drawn.log_prob.sum().backward()
+        wanted = torch.full((1, 4), -0.25, dtype=dtype)
+        wanted[0, drawn.index[0, 0]] = 0.75
+        assert logits.grad is not None
+        assert torch.allclose(logits.grad, wanted, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-14)
 
     def test_repeats_add_up(self, backend: str) -> None:
         logits = torch.tensor([[5.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)

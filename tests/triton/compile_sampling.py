@@ -47,7 +47,7 @@ def variants(scores: str) -> list[tuple[str, triton.JITFunction, dict[str, str],
     if scores != "fp32":
         return kernels
     nodes = {"ratio": DOUBLE, "place": DOUBLE, "value": DOUBLE, "count": LONG}
-    rule = dict(zip(("FALL", "WIDEST", "FEWEST", "BISECTIONS"), list(weights.RULES.values())[1], strict=True))
+    rule = dict(zip(("FALL", "WIDEST", "FEWEST", "SLACK"), list(weights.RULES.values())[1], strict=True))
     tile = {"NODES": weights.NODES, "BLOCK": weights.BLOCK}
     drawn = {**grads, "index": LONG, "grad": DOUBLE}
     return [
@@ -76,7 +76,7 @@ def further() -> list[tuple[str, triton.JITFunction, dict[str, str], dict[str, o
         kernel, types, constants, options = kernels[name]
         return f"{name}{words}", kernel, types, {**constants, **changed}, options
 
-    rule = dict(zip(("FALL", "WIDEST", "FEWEST", "BISECTIONS"), next(iter(weights.RULES.values())), strict=True))
+    rule = dict(zip(("FALL", "WIDEST", "FEWEST", "SLACK"), next(iter(weights.RULES.values())), strict=True))
     return [
         other("scan", ", 16 items", CHUNK=16),
         other("race", ", seeds of rows", ROW_SEEDS=True),

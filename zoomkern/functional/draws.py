@@ -207,6 +207,8 @@ def _check_counts(
     checks.shape("num_samples", num_samples, (batch,), "[B]")
     checks.same_device("num_samples", num_samples, device)
     if max_samples is None:
+        if torch.compiler.is_compiling():
+            raise ValueError("max_samples must be given beside a tensor num_samples in a compiled function; got None.")
         max_samples = max(int(num_samples.max()), 1) if batch else 1
     most = checks.integer("max_samples", max_samples, 1)
     if not torch.compiler.is_compiling() and device.type == "cpu" and batch:

@@ -105,9 +105,10 @@ def compose(outer: Sample | SampledPatches, inner: Sample | SampledPatches) -> S
     shape = (batch, parents, count)
     index, log_prob, weight = (part.reshape(shape) for part in (inner.index, inner.log_prob, inner.weight))
     padded = (index < 0) | (outer.index < 0)[..., None]
+    both = log_prob + outer.log_prob[..., None]
     return Sample(
         torch.where(padded, -1, index).flatten(1),
-        torch.where(padded, 0.0, log_prob + outer.log_prob[..., None]).flatten(1),
+        torch.where(padded, 0.0, both.clamp(min=torch.finfo(both.dtype).min)).flatten(1),
         torch.where(padded, 0.0, weight * outer.weight[..., None]).flatten(1),
     )
 
@@ -147,13 +148,13 @@ def estimate_total(
 
     Args:
         values: ``[B, N]``, the quantity of each drawn item.
-        sample: the draw as :func:`sample` made it, not merged; padded draws do not count. A weight in float32 holds no
-            probability below 1e-38: give logits in float64 where items that unlikely are to count.
+        sample: the draw as :func:`sample` made it, not merged; padded draws do not count, nor do items whose
+            probability or weight is 0 in its type: below 1e-38 in float32, 1e-308 in float64, as the logits are.
         sampler: the sampler that made it, ``gumbel``, ``threshold`` or ``replacement``. A draw does not tell: with
             another sampler's draw the error is wrong, and with that of ``topk`` the total too.
 
     Returns:
-        total and standard error, ``[B]`` each, float64. The error is NaN for fewer than two draws.
+        total and standard error, ``[B]`` each, float64. The error is NaN for fewer than two draws that count.
 
     Raises:
         ValueError: shapes that do not fit, or ``topk``, whose total is biased.
@@ -168,10 +169,11 @@ def estimate_total(
     checks.choice("sampler", sampler, SAMPLERS)
     if sampler == "topk":
         raise ValueError("sampler must have unbiased weights; got 'topk'. Draw with 'gumbel' or 'threshold'.")
-    drawn = sample.index >= 0
+    p = sample.log_prob.detach().double().exp()
+    drawn = (sample.index >= 0) & (p > 0) & (sample.weight > 0)
     zero = torch.zeros((), dtype=torch.float64, device=values.device)
     v = torch.where(drawn, values.double(), zero)
-    p = torch.where(drawn, sample.log_prob.detach().double().exp(), 1.0)
+    p = torch.where(drawn, p, 1.0)
     w = torch.where(drawn, sample.weight.double(), zero)
     n = drawn.sum(1, keepdim=True).double()
     total = (w * v / p).sum(1)

@@ -368,6 +368,8 @@ def _check_result(
     checks.same_device("out", out, device, like)
     if out.dtype != PIXEL_DTYPES[reading.dtype]:
         raise TypeError(f"out must have the type of dtype; got {out.dtype}. Pass dtype={out.dtype}.")
+    if not torch.compiler.is_compiling() and out.is_neg():
+        raise ValueError("out must hold its values as they are; got a negated view. Pass memory of torch.empty.")
     if not reading.stored(out).is_contiguous():
         cure = "Make it with torch.empty and the memory_format of the call"
         raise ValueError(f"out must be contiguous in memory_format; got strides {list(out.stride())}. {cure}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import mmap
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,7 +51,7 @@ def allocate(nbytes: int) -> Any:
         MemoryError: The memory is not there.
     """
     host = host_module()
-    if host is not None:
+    if host is not None and nbytes <= sys.maxsize:
         return host.Pages(nbytes)
     try:
         return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

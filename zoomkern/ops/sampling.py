@@ -27,13 +27,13 @@ def probability_dtype(logits: Tensor) -> torch.dtype:
 
 
 def fake_draw(logits: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes of index, log_prob, weight and lse."""
+    """Shapes of index, log_prob, weight and lse: the maximum of a row, and the log of the sum of exp(x - maximum)."""
     shape, kind = (logits.shape[0], num_samples), probability_dtype(logits)
     return (
         logits.new_empty(shape, dtype=torch.int64),
         logits.new_empty(shape, dtype=kind),
         logits.new_empty(shape, dtype=kind),
-        logits.new_empty(shape[:1], dtype=torch.float64),
+        logits.new_empty((shape[0], 2), dtype=torch.float64),
     )
 
 

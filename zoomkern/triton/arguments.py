@@ -51,8 +51,8 @@ def check_index(batch: int, index: Tensor) -> None:
 
 
 def check_gradient(batch: int, grad: Tensor, index: Tensor, lse: Tensor) -> None:
-    """``grad_log_prob`` of the shape of ``index [B, N]``, and ``lse [B]`` float64."""
+    """``grad_log_prob`` of the shape of ``index [B, N]``, and ``lse [B, 2]`` float64."""
     check_index(batch, index)
     require(lse.dtype == torch.float64, "lse must be float64")
-    require(lse.shape == (batch,), "lse must be [B]")
+    require(lse.shape == (batch, 2), "lse must be [B, 2]")
     require(grad.shape == index.shape, "grad_log_prob must be [B, N]")

@@ -41,7 +41,7 @@ def sample(
     grid_width: int,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """index, log_prob and weight ``[B, N]`` and lse ``[B]``; as :func:`zoomkern.reference.sampling.sample`.
+    """index, log_prob and weight ``[B, N]`` and lse ``[B, 2]``; as :func:`zoomkern.reference.sampling.sample`.
 
     What would be an error of values there is noted, and the row draws nothing: see :mod:`zoomkern.triton.faults`.
     """
@@ -69,7 +69,7 @@ def sample(
 def draw_weights(
     logits: Tensor, mask: Tensor | None, index: Tensor, sampler: int, estimator: int, chunk: int = CHUNK
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log_prob and weight ``[B, N]`` of a draw that is given, and lse ``[B]``.
+    """log_prob and weight ``[B, N]`` of a draw that is given, and lse ``[B, 2]``.
 
     An index outside the row, of an item that may not be drawn, or behind a -1 is noted; with it and what follows the
     row is padding.
@@ -198,11 +198,17 @@ def _narrow(value, out):
     return value.to(tl.float32).to(out.dtype.element_ty)
 
 
+@triton.jit
+def _share(score, lse, row):
+    """The probability; the maximum goes first, beside which the log of the sum may be nothing."""
+    return exact.exp((score - tl.load(lse + 2 * row)) - tl.load(lse + 2 * row + 1))
+
+
 @triton.jit(do_not_specialize=["chunks"])
 def _dense(scores, lse, total, out, items, chunks, CHUNK: tl.constexpr):
     row, first = chunk_of(chunks, CHUNK)
     score, item, _ = load_scores(scores, row, first, items, CHUNK)
-    grad = -exact.exp(score - tl.load(lse + row)) * tl.load(total + row)
+    grad = -_share(score, lse, row) * tl.load(total + row)
     tl.store(out + row * items + item, _narrow(grad, out), mask=item < items)
 
 
@@ -220,5 +226,5 @@ def _drawn(scores, lse, total, index, grad, out, items, draws, tiles, TILE: tl.c
         added += tl.sum(tl.where(item[:, None] == other[None, :], part[None, :], 0.0), 1)
     valid = item >= 0
     score = tl.load(scores + row * items + item, mask=valid, other=-float("inf")).to(tl.float64)
-    both = added - exact.exp(score - tl.load(lse + row)) * tl.load(total + row)
+    both = added - _share(score, lse, row) * tl.load(total + row)
     tl.store(out + row * items + item, _narrow(both, out), mask=valid)

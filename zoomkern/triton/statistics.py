@@ -32,8 +32,8 @@ class Rows(NamedTuple):
     draws: Tensor
 
     def lse(self) -> Tensor:
-        """``[B]`` log of the sum of exponentials; 0 for a row from which nothing can be drawn."""
-        return self.top + self.log_sum
+        """``[B, 2]`` both parts of the log of the sum of exponentials; 0 for a row from which nothing can be drawn."""
+        return torch.stack((self.top, self.log_sum), 1)
 
 
 @triton.jit

@@ -9,8 +9,9 @@ from torch import Tensor
 
 TINY = 1e-130
 #: The quadrature, for each accuracy: by how many nats the integrand falls before it is cut off, the widest step in
-#: ``log s``, the fewest steps, and how often the two ends are halved. With step h the error is about exp(-7 / h).
-RULES = {torch.float32: (20.0, 0.35, 14, 2), torch.float64: (38.0, 0.2, 48, 8)}
+#: ``log s``, the fewest steps, and what share of its distance from the mode an end may be too far. At step h the error
+#: is about exp(-7 / h), or exp(-20 / (h / width)^2) where the integrand is narrow: its width is not below 1 / sqrt(2 n).
+RULES = {torch.float32: (20.0, 0.35, 14, 0.125), torch.float64: (38.0, 0.2, 48, 0.5**9)}
 #: More nodes than any row needs: the integrand falls at least as e^t to the left, and faster to the right.
 NODES = 512
 BLOCK = 1024
@@ -71,10 +72,11 @@ def _log_value(ratio, row, width, n, slowest, t, LEFT: tl.constexpr, BLOCK: tl.c
 
 @triton.jit
 def _mode(ratio, row, width, n, BLOCK: tl.constexpr):
-    """Near the root in [1, n + 1] of ``1 - s + sum_j c_j s / (e^(c_j s) - 1)``; it is only a place to start from."""
+    """Near the root in [1, n + 1] of ``1 - s + sum_j c_j s / (e^(c_j s) - 1)``: the integrand is within a nat there."""
     low = tl.full((), 1.0, tl.float64)
     high = low + n
-    while high - low > 0.25 * low:
+    near = tl.minimum(0.25, 1.0 / tl.sqrt(low * n))
+    while high - low > near * low:
         s = 0.5 * (low + high)
         total = tl.zeros((BLOCK,), tl.float64)
         for start in range(0, n, BLOCK):
@@ -89,7 +91,7 @@ def _mode(ratio, row, width, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def _fallen(
-    ratio, row, width, n, slowest, mode, fall, BISECTIONS: tl.constexpr, LEFT: tl.constexpr, BLOCK: tl.constexpr
+    ratio, row, width, n, slowest, mode, fall, SLACK: tl.constexpr, LEFT: tl.constexpr, BLOCK: tl.constexpr
 ):
     """How far to one side of the mode the integrand has fallen by ``fall`` nats."""
     floor = _log_value(ratio, row, width, n, slowest, mode, LEFT, BLOCK) - fall
@@ -99,7 +101,7 @@ def _fallen(
     while _log_value(ratio, row, width, n, slowest, mode + side * far, LEFT, BLOCK) > floor:
         near = far
         far = 2.0 * far
-    for _ in range(BISECTIONS):
+    while far - near > SLACK * far:
         middle = 0.5 * (near + far)
         fallen = _log_value(ratio, row, width, n, slowest, mode + side * middle, LEFT, BLOCK) < floor
         near = tl.where(fallen, near, middle)
@@ -118,7 +120,7 @@ def _nodes(
     FALL: tl.constexpr,
     WIDEST: tl.constexpr,
     FEWEST: tl.constexpr,
-    BISECTIONS: tl.constexpr,
+    SLACK: tl.constexpr,
     NODES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -132,8 +134,8 @@ def _nodes(
     slowest = tl.min(least, 0)
     mode = tl.log(_mode(ratio, row, width, n, BLOCK))
     top = _log_value(ratio, row, width, n, slowest, mode, False, BLOCK)
-    start = mode - _fallen(ratio, row, width, n, slowest, mode, FALL, BISECTIONS, True, BLOCK)
-    stop = mode + _fallen(ratio, row, width, n, slowest, mode, FALL, BISECTIONS, False, BLOCK)
+    start = mode - _fallen(ratio, row, width, n, slowest, mode, FALL, SLACK, True, BLOCK)
+    stop = mode + _fallen(ratio, row, width, n, slowest, mode, FALL, SLACK, False, BLOCK)
     steps = tl.minimum(tl.maximum(tl.ceil((stop - start) / WIDEST), FEWEST), NODES - 1).to(tl.int32)
     tl.store(count + row, steps + 1)
     for k in range(steps + 1):
@@ -161,7 +163,7 @@ def _quadrature(ratio, place, value, count, integral, width, tiles, NODES: tl.co
 def murthy(prob: Tensor, rest: Tensor, draws: Tensor, accuracy: torch.dtype) -> Tensor:
     """``w_i = p_i P(S | i first) / P(S)``: the mean of :func:`desraj` over all orders of the drawn set."""
     batch, width = prob.shape
-    fall, widest, fewest, bisections = RULES[accuracy]
+    fall, widest, fewest, slack = RULES[accuracy]
     ratio = prob.clamp(min=TINY) / rest.clamp(min=TINY)[:, None]
     place, value = ratio.new_empty((2, batch, NODES))
     count = torch.empty_like(draws)
@@ -176,7 +178,7 @@ def murthy(prob: Tensor, rest: Tensor, draws: Tensor, accuracy: torch.dtype) -> 
         FALL=fall,
         WIDEST=widest,
         FEWEST=fewest,
-        BISECTIONS=bisections,
+        SLACK=slack,
         NODES=NODES,
         BLOCK=block,
         enable_fp_fusion=False,
