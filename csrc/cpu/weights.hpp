@@ -19,7 +19,7 @@ inline void desraj(const double* prob, int64_t n, double rest, double* weight) {
 
 // The quadrature of Murthy's weights: by how many nats the integrand falls before it is cut off, the widest step in
 // log s, the fewest steps, and what share of its distance from the mode an end may be too far. With step h the error is
-// about exp(-7 / h), or exp(-20 / (h / width)^2) where the integrand is narrow: its width is not below 1 / sqrt(2 n).
+// about exp(-7 / h), or exp(-20 (width / h)^2) where the integrand is narrow: its width is at least 1 / sqrt(2 n).
 struct Quadrature {
   double fall, widest;
   int fewest;
@@ -63,7 +63,7 @@ class Murthy {
   // Near the root in [1, n + 1] of 1 - s + sum_j c_j s / (e^(c_j s) - 1): where the integrand is within a nat of its
   // top.
   double mode_of() {
-    const double n = static_cast<double>(n_), near = std::min(0.25, 1 / std::sqrt(n));
+    const double n = static_cast<double>(n_), near = std::min(0.25, 2 / std::sqrt(n));
     double low = 1, high = n + 1;
     while (high - low > near * low) {
       const double s = 0.5 * (low + high);
