@@ -38,13 +38,15 @@ class Murthy {
       return;
     }
     constexpr double tiny = 1e-130;
-    double total = rest_;
+    double total = rest_, sum_c = 0;
     for (int64_t j = 0; j < n_; ++j) {
       c_[j] = std::fmax(prob_[j], tiny) / std::fmax(rest_, tiny);
       if (c_[j] < c_[slowest_]) slowest_ = j;
       total += prob_[j];
+      sum_c += c_[j];
     }
-    const double mode = std::log(mode_of()), top = log_value(mode, 1), left_top = top - std::log(filled_[slowest_]);
+    const double mode = std::log(mode_of(sum_c)), top = log_value(mode, 1),
+                 left_top = top - std::log(filled_[slowest_]);
     const double start = mode - fallen(mode, left_top, -1), stop = mode + fallen(mode, top, 1);
     const int steps = std::max(rule_.fewest, static_cast<int>(std::ceil((stop - start) / rule_.widest)));
     std::vector<double> ratio(n_, 0.0);
@@ -60,11 +62,11 @@ class Murthy {
   }
 
  private:
-  // Near the root in [1, n + 1] of 1 - s + sum_j c_j s / (e^(c_j s) - 1): where the integrand is within a nat of its
-  // top.
-  double mode_of() {
+  // Near the root in [1, n + 1] of 1 - s + sum_j c_j s / (e^(c_j s) - 1): where the integrand is within four nats of
+  // its top. Since x / (e^x - 1) is at least 1 - x / 2, the root is not below (n + 1) / (1 + sum_j c_j / 2).
+  double mode_of(double sum) {
     const double n = static_cast<double>(n_), near = std::min(0.25, 2 / std::sqrt(n));
-    double low = 1, high = n + 1;
+    double low = std::max(1.0, (n + 1) / (1 + sum / 2)), high = n + 1;
     while (high - low > near * low) {
       const double s = 0.5 * (low + high);
       kernels().log_filled_sum(c_.data(), n_, s, filled_.data());
@@ -82,14 +84,19 @@ class Murthy {
     return side < 0 ? value - std::log(filled_[slowest_]) : value;
   }
 
-  // How far from the mode, where its logarithm is `top`, the integrand has fallen.
+  // How far from the mode, where its logarithm is `top`, the integrand has fallen. The first guess is for a diffuse
+  // draw, whose integrand is s^(n + 1) e^-s.
   double fallen(double mode, double top, int side) {
-    const double floor = top - rule_.fall;
-    double near = 0, far = 1;
-    while (log_value(mode + side * far, side) > floor) near = far, far *= 2;
-    while (far - near > rule_.slack * far) {
-      const double middle = 0.5 * (near + far);
-      (log_value(mode + side * middle, side) < floor ? far : near) = middle;
+    const double floor = top - rule_.fall, most = rule_.fall * (1 + 2 * rule_.slack);
+    double near = 0, far = std::min(1.0, (side < 0 ? 1.2 : 1.0) * std::sqrt(2 * rule_.fall) * std::exp(-0.5 * mode));
+    double value = log_value(mode + side * far, side);
+    for (; value > floor; value = log_value(mode + side * far, side)) near = far, far *= 2;
+    while (far - near > rule_.slack * far && top - value > most) {
+      const double middle = 0.5 * (near + far), there = log_value(mode + side * middle, side);
+      if (there > floor)
+        near = middle;
+      else
+        far = middle, value = there;
     }
     return far;
   }
