@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -37,15 +36,12 @@ def _nothing_left_behind() -> Iterator[None]:
 
 
 def told(backend: str) -> str | None:
-    """What was noted on the device, if anything: a draw asks the CUDA library, a function asks Triton."""
+    """What was noted on the device, if anything: the next draw tells."""
     if not backends.explain()[backend][0]:
         return None
     torch.cuda.synchronize()
     try:
-        if backend == "triton":
-            importlib.import_module("zoomkern.triton.faults").check("cuda")
-        else:
-            zoomkern.sample(torch.zeros(1, 4, device="cuda"), 1, seed=0, backend=backend)
+        zoomkern.sample(torch.zeros(1, 4, device="cuda"), 1, seed=0, backend=backend)
     except (RuntimeError, ValueError) as error:
         return str(error)
     return None
@@ -214,17 +210,10 @@ for call in (
         if "CUDA error" in str(error):
             raise
         said.append(str(error))
-if sys.argv[1] == "triton":
-    from zoomkern.triton import faults
-    try:
-        faults.check("cuda")
-    except RuntimeError as error:
-        said.append(str(error))
-else:
-    try:
-        op.sample(logits, None, seed, None, 2, 0, 1, True, 0)
-    except RuntimeError as error:
-        said.append(str(error))
+try:
+    op.sample(logits, None, seed, None, 2, 0, 1, True, 0)
+except RuntimeError as error:
+    said.append(str(error))
 print(" | ".join(said))
 print(int(torch.ones(7, **cuda).sum()))
 """

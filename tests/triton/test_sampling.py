@@ -485,6 +485,21 @@ class TestFaults:
         faults.check_if_asked(torch.device("cuda", 0))
         assert bool(seen) == asked
 
+    @pytest.mark.parametrize("capturing", [False, True])
+    def test_a_later_call_on_a_gpu_raises_what_was_noted(
+        self, capturing: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gpu, seen = torch.device("cuda", 0), []
+        monkeypatch.setattr(faults, "check", seen.append)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+        monkeypatch.delenv("ZOOMKERN_CHECK", raising=False)
+        monkeypatch.setitem(faults._NOTES, gpu, torch.zeros(4, dtype=torch.int64))
+        faults.check_if_asked(gpu)
+        assert not seen
+        faults._NOTES[gpu][0] = faults.NAN.value
+        faults.check_if_asked(gpu)
+        assert bool(seen) != capturing
+
 
 class _Waiting(TorchDispatchMode):
     """Refuses what would wait for a device, or copy to one."""

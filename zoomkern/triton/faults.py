@@ -1,8 +1,8 @@
-"""Value errors on a device: a kernel notes the first, and whoever synchronises next may ask for it.
+"""Value errors on a device: a kernel notes the first, and a later call that finds the note raises it.
 
-A row that is at fault draws nothing: index -1, weight 0, log_prob 0. Asking waits for the device, so no later call
-asks by itself: call :func:`check` where the program waits anyway, or set ``ZOOMKERN_CHECK=1`` to have every draw ask at
-once. What is noted stays until it is asked for.
+A row that is at fault draws nothing: index -1, weight 0, log_prob 0. The notes lie in host memory, where a call looks
+without waiting for the device; ``ZOOMKERN_CHECK=1`` has every draw wait, and raise at once. What is noted stays until
+it is raised.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def check(device: torch.device | str) -> None:
 
 
 def check_if_asked(device: torch.device) -> None:
-    """:func:`check` where it costs nothing, which is on the CPU, or where ``ZOOMKERN_CHECK=1`` asks for it."""
-    asked = device.type == "cpu" or os.environ.get("ZOOMKERN_CHECK") == "1"
-    if asked and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+    """:func:`check` on the CPU, where something has been noted by now, or where ``ZOOMKERN_CHECK=1`` asks for it."""
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return
+    noted = device in _NOTES and int(_NOTES[device][0]) != 0
+    if device.type == "cpu" or noted or os.environ.get("ZOOMKERN_CHECK") == "1":
         check(device)
