@@ -12,7 +12,7 @@ inline Tensor make(const std::vector<int64_t>& sizes, ScalarType type) {
   return make_on(aoti_torch_device_type_cpu(), 0, sizes, type);
 }
 
-// The first error of a task is that of the call; torch's loop would tell another.
+// The first error of a task is that of the call; torch's loop would put one of its own in its place.
 template <class F>
 void parallel(int64_t tasks, const F& body) {
   if (tasks == 1) return body(int64_t{0});

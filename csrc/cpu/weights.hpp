@@ -25,7 +25,7 @@ struct Quadrature {
   int fewest;
   double slack;
 };
-constexpr Quadrature kSingle = {20.0, 0.35, 14, 0.125}, kDouble = {38.0, 0.2, 48, 0x1p-9};
+constexpr Quadrature kSingle = {20.0, 0.25, 14, 0.125}, kDouble = {38.0, 0.2, 48, 0x1p-9};
 
 class Murthy {
  public:

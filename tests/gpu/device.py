@@ -17,7 +17,7 @@ from torch import Tensor
 from zoomkern.ops import backends
 
 DEVICE = torch.device(os.environ.get("ZOOMKERN_TEST_DEVICE", "cuda"))
-BUSY = 1 << 29  # of a GPU's clock ticks, a quarter of a second or more: longer than a call takes
+BUSY = 1 << 31  # of a GPU's clock ticks, most of a second: longer than a call takes
 COMPILED = ("cuda", "triton") if DEVICE.type == "cuda" else ("cpu", "triton")
 THERE = DEVICE.type == "cpu" or torch.cuda.is_available()
 
@@ -60,7 +60,7 @@ def nothing_waits() -> Iterator[None]:
 def without_waiting(call: Callable[[], Any]) -> Any:
     """The result of a call that must not wait for the GPU; a first call loads what is loaded once.
 
-    torch tells of its own waits only; who waits in any other way finds the GPU idle afterwards.
+    torch tells of its own waits only; who waits in any other way for the current stream finds it idle afterwards.
     """
     call()
     with nothing_waits():

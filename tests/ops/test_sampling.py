@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def assert_close(given: Sample, wanted: Sample) -> None:
     to 1e-6 of itself, and the result is rounded to float32, by 2^-24 of itself on either side; in float64 the sums run
     in another order. weight: the compiled code starts from the log_prob that it returns, so a probability is off by as
     much as its log_prob, absolutely; then come the rounding of the weight and, for Murthy, two quadratures cut at
-    different ends, each right to 8e-6 in the rule for float32 and to 1e-12 in the one for float64.
+    different ends, each right to 2e-6 in the rule for float32 and to 1e-12 in the one for float64.
     """
     assert given.log_prob.dtype == wanted.log_prob.dtype == given.weight.dtype == wanted.weight.dtype
     single = wanted.weight.dtype == torch.float32
@@ -60,7 +61,7 @@ def assert_close(given: Sample, wanted: Sample) -> None:
     expected, other = wanted.log_prob.double(), wanted.weight.double()
     allowed = (1e-6 if single else 1e-12) + last * expected.abs()
     assert bool(((given.log_prob - expected).abs() <= allowed).all())
-    allowed += last + (1.6e-5 if single else 2e-12)
+    allowed += last + (4e-6 if single else 2e-12)
     assert bool(((given.weight - other).abs() <= torch.finfo(torch.float32).tiny + allowed * other).all())
 
 
@@ -242,6 +243,19 @@ def test_murthy_weights_keep_their_digits_however_many_draws(items: int, draws: 
     drawn = zoomkern.sample(logits, draws, seed=2, backend="cpu")
     exact = zoomkern.draw_weights(logits.double(), drawn.index, backend="cpu").weight
     assert bool(((drawn.weight - exact).abs() <= 4e-6 * exact).all())  # 2e-6 each: the quadrature, and sums in float32
+
+
+@pytest.mark.parametrize("heavy", [0, 1, 2], ids=["none", "one", "half"])
+@pytest.mark.parametrize("draws", [8, 11, 13, 14, 20, 30])
+def test_murthy_weights_keep_their_digits_beside_heavy_items(draws: int, heavy: int) -> None:
+    """There the integrand is wide, and narrow at its end."""
+    for scale, seed in itertools.product((1.0, 4.0), range(5)):
+        generator = torch.Generator().manual_seed(seed)
+        logits = scale * torch.randn(1, 4 * draws, generator=generator)
+        logits[0, : (0, 1, draws // 2)[heavy]] += 25
+        drawn = zoomkern.sample(logits, draws, seed=seed, backend="cpu")
+        exact = zoomkern.draw_weights(logits.double(), drawn.index, backend="cpu").weight
+        assert bool(((drawn.weight - exact).abs() <= 4e-6 * exact).all())
 
 
 @samplers

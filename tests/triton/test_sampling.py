@@ -91,7 +91,7 @@ def assert_close(given: list[Tensor], wanted: list[Tensor]) -> None:
     The kernels add in float64, right to 1e-14. The CPU library adds exponentials of logits up to float32 in float32,
     which moves its lse by up to 1e-6; in float64 both are right to 1e-12. Results are rounded, by 2^-24 or 2^-53 of
     themselves on either side. A weight is off by as much as its log_prob, absolutely, then by its own rounding and, for
-    Murthy, by two quadratures cut at different ends, each right to 8e-6 in the rule for float32 and 1e-12 for float64.
+    Murthy, by two quadratures cut at different ends, each right to 2e-6 in the rule for float32 and 1e-12 for float64.
     """
     _, log_prob, weight, lse = given
     single = wanted[2].dtype == torch.float32
@@ -101,7 +101,7 @@ def assert_close(given: list[Tensor], wanted: list[Tensor]) -> None:
     expected = wanted[1].double()
     allowed = (1e-6 if single else 1e-12) + last * expected.abs()
     assert bool(((log_prob - expected).abs() <= allowed).all())
-    allowed += last + (1.6e-5 if single else 2e-12)
+    allowed += last + (4e-6 if single else 2e-12)
     expected = wanted[2].double()
     assert bool(((weight - expected).abs() <= torch.finfo(torch.float32).tiny + allowed * expected).all())
     assert torch.equal(lse[:, 0], wanted[3][:, 0])

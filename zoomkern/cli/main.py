@@ -65,17 +65,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(others)}")
         args.others = others
         status = int(args.run(args))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever read what is printed has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except ImportError as error:  # an optional library is missing; its sentence names the extra
         parser.exit(2, f"zoomkern {words[0]}: {error}\n")
     except (OSError, TypeError, ValueError) as error:  # what a recipe, a file or an option may cause
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return 1
         if sys.flags.dev_mode or words[0] not in (*TRAINING, *PASSING):
             raise
         parser.exit(2, f"zoomkern {words[0]}: {_sentence(error)}\n")
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads what is printed any more, as after `| head`; then nothing is written at the end either."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _sentence(error: Exception) -> str:

@@ -170,7 +170,7 @@ def estimate_total(
     if sampler == "topk":
         raise ValueError("sampler must have unbiased weights; got 'topk'. Draw with 'gumbel' or 'threshold'.")
     p = sample.log_prob.detach().double().exp()
-    drawn = (sample.index >= 0) & (p > 0) & (sample.weight > 0)
+    drawn = (sample.index >= 0) & (p != 0) & (sample.weight != 0)
     zero = torch.zeros((), dtype=torch.float64, device=values.device)
     v = torch.where(drawn, values.double(), zero)
     p = torch.where(drawn, p, 1.0)

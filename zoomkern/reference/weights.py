@@ -14,7 +14,7 @@ from torch import Tensor
 TINY = 1e-130
 #: The quadrature, for each accuracy: by how many nats the integrand falls before it is cut off, the widest step in
 #: ``log s``, and the fewest steps. With step h the error is about exp(-7 / h).
-RULES = {torch.float32: (20.0, 0.35, 14), torch.float64: (38.0, 0.2, 48)}
+RULES = {torch.float32: (20.0, 0.25, 14), torch.float64: (38.0, 0.2, 48)}
 BISECTIONS = 50
 
 

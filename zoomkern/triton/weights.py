@@ -11,7 +11,7 @@ TINY = 1e-130
 #: The quadrature, for each accuracy: by how many nats the integrand falls before it is cut off, the widest step in
 #: ``log s``, the fewest steps, and what share of its distance from the mode an end may be too far. At step h the error
 #: is about exp(-7 / h), or exp(-20 (width / h)^2) where the integrand is narrow: its width is at least 1 / sqrt(2 n).
-RULES = {torch.float32: (20.0, 0.35, 14, 0.125), torch.float64: (38.0, 0.2, 48, 0.5**9)}
+RULES = {torch.float32: (20.0, 0.25, 14, 0.125), torch.float64: (38.0, 0.2, 48, 0.5**9)}
 #: More nodes than any row needs: the integrand falls at least as e^t to the left, and faster to the right.
 NODES = 512
 BLOCK = 1024
@@ -75,7 +75,7 @@ def _mode(ratio, row, width, n, BLOCK: tl.constexpr):
     """Near the root in [1, n + 1] of ``1 - s + sum_j c_j s / (e^(c_j s) - 1)``: within four nats of its top."""
     low = tl.full((), 1.0, tl.float64)
     high = low + n
-    near = tl.minimum(0.25, 2.0 / tl.sqrt(low * n))
+    near = tl.minimum(0.25, 2.0 / tl.sqrt(tl.maximum(low * n, low)))
     while high - low > near * low:
         s = 0.5 * (low + high)
         total = tl.zeros((BLOCK,), tl.float64)
