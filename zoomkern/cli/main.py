@@ -27,6 +27,8 @@ TRAINING = {
     "predict": "class probabilities of the test images, or of a folder (--images), and where the network looked",
 }
 
+#: Commands that only print, so that a broken pipe can be nothing but theirs.
+PRINTING = ("data", "info")
 #: Commands whose unknown options are those of training.
 PASSING = ("cross-validate",)
 
@@ -71,21 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:  # an optional library is missing; its sentence names the extra
         parser.exit(2, f"zoomkern {words[0]}: {error}\n")
     except (OSError, TypeError, ValueError) as error:  # what a recipe, a file or an option may cause
-        if isinstance(error, BrokenPipeError) and _reader_has_left():
+        if isinstance(error, BrokenPipeError) and words[0] in PRINTING:  # who read it has left, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
             return 1
         if sys.flags.dev_mode or words[0] not in (*TRAINING, *PASSING):
             raise
         parser.exit(2, f"zoomkern {words[0]}: {_sentence(error)}\n")
-
-
-def _reader_has_left() -> bool:
-    """Whether nobody reads what is printed any more, as after `| head`; then nothing is written at the end either."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _sentence(error: Exception) -> str:
