@@ -124,7 +124,7 @@ def dtype(name: str, value: Any, allowed: Sequence[torch.dtype]) -> None:
     if not isinstance(value, torch.dtype) or value not in allowed:
         names = [str(d).removeprefix("torch.") for d in allowed]
         cure = f"Pass torch.{names[0]}" if name == "dtype" else f"Convert it with .to(torch.{names[0]})"
-        raise TypeError(f"{name} must be {' or '.join(names)}; got {value}. {cure}.")
+        raise TypeError(f"{name} must be {' or '.join(names)}; got {value!r}. {cure}.")
 
 
 def channel_values(name: str, value: Any, channels: int) -> tuple[float, ...]:

@@ -573,7 +573,7 @@ CASES = {
     "dtype: int32": (gather(dtype=torch.int32), TypeError, "dtype must be float32", "got torch.int32"),
     "dtype: uint8": (patches(dtype=torch.uint8), TypeError, "dtype must be float32", "got torch.uint8"),
     "dtype: of NumPy": (gather(dtype=np.float32), TypeError, "dtype must be float32", "Pass torch.float32"),
-    "dtype: str": (gather(dtype="float32"), TypeError, "dtype must be float32", "got float32"),
+    "dtype: str": (gather(dtype="float32"), TypeError, "dtype must be float32", "got 'float32'"),
     "memory_format: channels_last_3d": (
         gather(memory_format=torch.channels_last_3d),
         ValueError,
@@ -740,6 +740,12 @@ CASES = {
     "features: flattened": (expect(torch.ones(6, 4)), ValueError, "features must be .B, N, ....", r"got \[6, 4\]"),
     "features: 1-D": (expect(torch.ones(2)), ValueError, "features must be .B, N, ....", r"got \[2\]"),
     "features: list": (expect([[1.0]]), TypeError, "features must be a tensor", "got list"),
+    "features: the draw": (
+        expect(zoomkern.sample(torch.zeros(2, 5), 3, seed=0)),
+        TypeError,
+        "features must be a tensor",
+        "Features come first",
+    ),
     "features: meta": (expect(torch.ones(2, 3, 4, device="meta")), ValueError, "features must have data", "meta"),
     "sample: tensor": (expect(sample=torch.ones(2, 3)), TypeError, "sample must be a Sample", "got Tensor"),
     "sample: plain tuple": (expect(sample=tuple(SAMPLE)), TypeError, "sample must be a Sample", "got tuple"),

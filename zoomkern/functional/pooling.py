@@ -51,6 +51,9 @@ def expectation(
     Source:
         The derivation is in ``docs/mathematics.md``; the published gradients are of Katharopoulos & Fleuret, ICML 2019.
     """
+    if isinstance(features, (Sample, SampledPatches)):
+        got = type(features).__name__
+        raise TypeError(f"features must be a tensor [B, N, ...]; got {got}. Features come first, then the draw.")
     checks.tensor("features", features, "a tensor [B, N, ...]")
     checks.dtype("features", features.dtype, checks.FLOATS)
     checks.sample("sample", sample)
