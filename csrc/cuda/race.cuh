@@ -1,6 +1,6 @@
 // Who can be among the first: the race of Gumbel sampling, and the plain order of scores. Either is a contest, of which
-// a bound leaves few items; these are ranked by their exact keys. A bound that was too strict is noticed, and then all
-// keys are looked at.
+// a bound leaves few items; guesses leave those that may be needed, and these are ranked by their exact keys. A bound
+// that was too strict is noticed, and then all keys are looked at.
 #pragma once
 
 #include "core/philox.hpp"
@@ -33,10 +33,39 @@ struct Race {
   double max;
   Key random;
 
-  __device__ __forceinline__ uint64_t key(int64_t item, R score) const {
+  __device__ __forceinline__ uint64_t key(int64_t item, R score) const { return ordered(number(item, score)); }
+
+  __device__ __forceinline__ double number(int64_t item, R score) const {
     const uint64_t i = static_cast<uint64_t>(item);
     const uint32_t high = word(random.seed, i, random.row, kRace), low = word(random.seed, i, random.row, kRace + 1);
-    return ordered((static_cast<double>(score) - max) - exact::log_exponential(high, low));
+    return (static_cast<double>(score) - max) - exact::log_exponential(high, low);
+  }
+
+  // What `number` says to within kDoubt, and the roundings of its last bits; without a logarithm, unless the first word
+  // says too little.
+  static constexpr bool kGuesses = true;
+  static constexpr double kDoubt = 0x1p-5;
+
+  __device__ __forceinline__ double guess(int64_t item, R score) const {
+    const uint32_t high = word(random.seed, static_cast<uint64_t>(item), random.row, kRace);
+    if (high < kFirstTold || high > kLastTold) return number(item, score);
+    return (static_cast<double>(score) - max) - static_cast<double>(rough_log_exponential(high));
+  }
+
+  static constexpr uint32_t kFirstTold = 1u << 8, kLastTold = ~(1u << 20);
+
+  static __device__ __forceinline__ float rough_log_exponential(uint32_t high) {
+    constexpr float nats = 0x1.62e43p-1f;
+    const float u = (static_cast<float>(high) + 0.5f) * 0x1p-32f, rest = (static_cast<float>(~high) + 0.5f) * 0x1p-32f;
+    const float series = u * (1 + u * (0.5f + u * (1.0f / 3 + u * (0.25f + u * 0.2f))));
+    return nats * rough_log2(u < 0.5f ? series : -nats * rough_log2(rest));
+  }
+
+  // To within 0.01, of normal numbers.
+  static __device__ __forceinline__ float rough_log2(float x) {
+    const int bits = bit_cast<int>(x);
+    const float m = bit_cast<float>((bits & 0x7FFFFF) | 0x3F800000) - 1;
+    return static_cast<float>((bits >> 23) - 127) + m + 0.343f * m * (1 - m);
   }
 
   // Rejects by u >= w * exp(bound), in logarithms of base two, where `bound` is that of a time: -log(1 - u) is not
@@ -184,6 +213,7 @@ struct Race {
 template <class T>
 struct Top {
   using R = Real<T>;
+  static constexpr bool kGuesses = false;
 
   __device__ __forceinline__ uint64_t key(int64_t, R score) const { return ordered(static_cast<double>(score)); }
 
@@ -253,6 +283,35 @@ struct Top {
   }
 };
 
+// Whose guesses are at least this is to be ranked, where `draws` of `count` runners are wanted; their keys become their
+// guesses.
+template <class Team, class T>
+__device__ uint64_t least_guess(const Team& team, const Row<T>& row, const Race<T>& race, Runner* runners,
+                                int64_t count, int64_t draws, unsigned long long* histogram) {
+  for (int64_t i = team.rank(); i < count; i += Team::kSize) {
+    runners[i].key = ordered(race.guess(runners[i].item, row.at(runners[i].item)));
+  }
+  const Nth nth = nth_largest(team, histogram, draws, [&](auto see) {
+    for (int64_t i = team.rank(); i < count; i += Team::kSize) see(runners[i].key);
+  });
+  const double last = number_of(nth.value);  // NaN where there is none as low
+  return last == last ? ordered(last - (2 * Race<T>::kDoubt + 0x1p-50 * fabs(last))) : 0;
+}
+
+// Moves the runners whose keys are at least `least` to `few`, if they have room there; returns how many they are.
+template <class Team>
+__device__ int64_t keep_few(const Team& team, const Runner* runners, int64_t count, uint64_t least, Runner* few,
+                            int64_t few_room) {
+  int64_t own = 0, all;
+  for (int64_t i = team.rank(); i < count; i += Team::kSize) own += runners[i].key >= least;
+  int64_t at = team.sum_before(own, all);
+  for (int64_t i = team.rank(); all <= few_room && i < count; i += Team::kSize) {
+    if (runners[i].key >= least) few[at++] = runners[i];
+  }
+  team.sync();
+  return all;
+}
+
 // Writes the `draws` items with the largest keys, in order. `count` items whom the sieve let pass stand in `runners`
 // (more than `room`: not all of them), in any order.
 template <class Team, class T, class Contest>
@@ -261,13 +320,19 @@ __device__ void finish(const Team& team, const Row<T>& row, const Contest& conte
                        unsigned long long* counter, int64_t* index) {
   const auto key_of = [&](int64_t item) { return contest.key(item, row.at(item)); };
   if (count >= draws && count <= room) {
-    Runner* const list = count <= few_room ? few : runners;
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-      const int64_t item = runners[i].item;
-      list[i] = {key_of(item), item};
+    uint64_t least = 0;
+    if constexpr (Contest::kGuesses) {
+      if (static_cast<double>(count) > ample(draws)) {
+        least = least_guess(team, row, contest, runners, count, draws, reinterpret_cast<unsigned long long*>(few));
+      }
+    }
+    const int64_t kept = keep_few(team, runners, count, least, few, few_room), listed = kept <= few_room ? kept : count;
+    Runner* const list = kept <= few_room ? few : runners;
+    for (int64_t i = team.rank(); i < listed; i += Team::kSize) {
+      list[i].key = list == few || list[i].key >= least ? key_of(list[i].item) : 0;
     }
     team.sync();
-    sort(team, list, count, Ahead());
+    sort(team, list, listed, Ahead());
     if (list[draws - 1].key >= contest.least(bound)) {
       for (int64_t i = team.rank(); i < draws; i += Team::kSize) index[i] = list[i].item;
       return;

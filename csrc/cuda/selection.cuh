@@ -14,6 +14,12 @@ __device__ __forceinline__ uint64_t ordered(double x) {
   return bits & sign ? ~bits : bits | sign;
 }
 
+// The number that is ordered so.
+__device__ __forceinline__ double number_of(uint64_t order) {
+  const uint64_t sign = uint64_t{1} << 63;
+  return bit_cast<double>(order & sign ? order ^ sign : ~order);
+}
+
 struct Runner {
   uint64_t key;
   int64_t item;

@@ -12,9 +12,6 @@ from torch import Tensor
 
 import zoomkern
 
-#: Keys that are computed, as a multiple of N + 6 sqrt(N).
-FACTOR = 1.5
-
 
 class Counters:
     """How many arrival times, and how many comparable numbers, the kernels computed since they were asked last."""
@@ -91,7 +88,7 @@ def assert_few(logits: Tensor, draws: int, sampler: str, counters: Counters) -> 
     counters.reset()
     index = draw(logits, draws, sampler)
     if sampler == "gumbel":
-        assert draws <= counters.keys() <= FACTOR * (draws + 6 * math.sqrt(draws))
+        assert draws <= counters.keys() <= draws + 6 * math.sqrt(draws) + 16
     assert counters.numbers() < len(logits) / 10
     return index
 
@@ -108,15 +105,15 @@ SHORT: dict[str, Callable[[int], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("draws", [8, 64, 256])
-@pytest.mark.parametrize("items", [1000, 1024, 1156, 5041, 22_500, 32_761])
+@pytest.mark.parametrize("draws", [1, 8, 64, 256])
+@pytest.mark.parametrize("items", [300, 1000, 1024, 1156, 5041, 22_500, 32_761])
 @pytest.mark.parametrize("kind", SHORT)
 def test_few_keys_of_a_short_row_are_computed(kind: str, items: int, draws: int, counters: Counters) -> None:
     torch.manual_seed(draws)
     logits = SHORT[kind](items)
     counters.reset()
     index = draw(logits, draws, "gumbel")
-    assert draws <= counters.keys() <= min(len(logits), 2 * (draws + 6 * math.sqrt(draws)) + 288)
+    assert draws <= counters.keys() <= draws + 6 * math.sqrt(draws) + 16
     assert torch.equal(index, draw(logits, draws, "gumbel", "reference"))
 
 

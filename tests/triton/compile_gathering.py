@@ -18,7 +18,7 @@ from zoomkern.triton import gathering, patches, tables
 TILE = {"LINES": gathering.LINES, "RUN": gathering.RUN}
 READ = {"CHANNELS": 3, "SHIFT": True, "CHANNELS_LAST": False, **TILE}
 PLACE = {"LISTED": False, "SHARED": False, "ALIGN": 0, "SHIFT": True, "BLOCK": patches.BLOCK}
-LONGS = {"table": "*i64", "offsets": "*i64", "conversion": "*fp64"}
+LONGS = {"table": "*i64", "offsets": "*i64", "conversion": "*fp64", "fault": "*i64"}
 INDEXED = {**LONGS, "index": "*i64", "locations": "*i64"}
 KERNELS = (
     ("gather to fp32", gathering._gather, {"out": "*fp32", **LONGS}, READ),

@@ -268,12 +268,16 @@ def test_an_image_larger_than_two_gigabytes_is_read_at_its_end():
     assert (patches[0, 1, 0, :, 5:] == 99).all()
 
 
-def test_a_row_of_the_table_that_does_not_fit_is_read_as_fill():
-    table = ImageBank([torch.ones(3, 8, 8), torch.ones(3, 8, 8), torch.ones(3, 8, 8)]).table.clone()
-    table[0, 1], table[1, 7], table[2, 7] = 2, 6, -1
-    offsets = torch.zeros(3, 1, 2, dtype=torch.int64)
-    patches = gathering.gather_patches([], table, offsets, CONVERSION, 4, 4, 1, False, FLOAT32, True)
-    assert torch.equal(patches, (CONVERSION[2] * CONVERSION[0] + CONVERSION[1]).float().expand(3, 1, 4, 4, 3))
+@pytest.mark.parametrize(("row", "column", "value"), [(0, 1, 2), (1, 7, 6), (2, 7, -1)])
+def test_a_row_of_the_table_that_does_not_fit_is_told_and_read_as_fill(row, column, value):
+    bank = ImageBank([torch.ones(3, 8, 8), torch.ones(3, 8, 8), torch.ones(3, 8, 8)])
+    table = bank.table.clone()
+    table[row, column] = value
+    offsets, out = torch.zeros(3, 1, 2, dtype=torch.int64), torch.zeros(3, 1, 4, 4, 3)
+    with pytest.raises(RuntimeError, match=f"known pixel types and the conversion's channels; not so in row {row}$"):
+        gathering.gather_patches_out(out, [], table, offsets, CONVERSION, 4, 4, 1, False, FLOAT32, True)
+    assert torch.equal(out[row, 0], (CONVERSION[2] * CONVERSION[0] + CONVERSION[1]).float().expand(4, 4, 3))
+    torch.testing.assert_close(out[(row + 1) % 3, 0], (CONVERSION[0] + CONVERSION[1]).float().expand(4, 4, 3))
 
 
 @pytest.mark.parametrize(("batch", "draws"), [(0, 2), (2, 0), (0, 0)])

@@ -1,8 +1,8 @@
 """Value errors on a device: a kernel notes the first, and a later call that finds the note raises it.
 
-A row that is at fault draws nothing: index -1, weight 0, log_prob 0. The notes lie in host memory, where a call looks
-without waiting for the device; ``ZOOMKERN_CHECK=1`` has every draw wait, and raise at once. What is noted stays until
-it is raised.
+A row that is at fault draws nothing: index -1, weight 0, log_prob 0; of an image at fault no pixel is read. The notes
+lie in host memory, where a call looks without waiting for the device; ``ZOOMKERN_CHECK=1`` has every call wait, and
+raise at once. What is noted stays until it is raised.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ INFINITE = tl.constexpr(2)
 SHORT = tl.constexpr(3)
 INDEX = tl.constexpr(4)
 COUNT = tl.constexpr(5)
+TABLE = tl.constexpr(6)
 
 _NOTES: dict[torch.device, Tensor] = {}
 
@@ -84,6 +85,8 @@ def check(device: torch.device | str) -> None:
         )
     if kind == COUNT.value:
         raise RuntimeError(f"counts must lie between 0 and num_samples; got {number} in row {row}")
+    if kind == TABLE.value:
+        raise RuntimeError(f"table must have known pixel types and the conversion's channels; not so in row {row}")
     raise RuntimeError(
         f"logits must be finite, or -inf where nothing may be drawn; got {'nan' if kind == NAN.value else 'inf'} in "
         f"row {row}, item {number}. Look for an overflow in the network that made them, or mask such items."

@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zoomkern.triton import faults
 from zoomkern.triton.tables import constants_on, describe
 from zoomkern.typing import PADDED_OFFSET, PIXEL_DTYPES, TABLE_COLUMNS
 
@@ -34,10 +35,13 @@ SIZES = ["draws", "height", "width", "step"]
 
 
 @triton.jit
-def image_of(row, CHANNELS: tl.constexpr):
-    """A row of the table; an image of other channels or of an unknown type is taken for one without rows."""
+def image_of(table, b, fault, CHANNELS: tl.constexpr):
+    """Row ``b`` of the table; an image of other channels or of an unknown type is noted, and has no rows."""
+    row = table + b * COLUMNS
     kind = tl.load(row + 7)
     known = (tl.load(row + 1) == CHANNELS) & (kind >= UINT8) & (kind <= FLOAT64)
+    if not known:
+        faults.note(fault, faults.TABLE, b, b, b)
     rows = tl.where(known, tl.load(row + 2), 0)
     return tl.load(row), rows, tl.load(row + 3), tl.load(row + 4), tl.load(row + 5), tl.load(row + 6), kind
 
@@ -119,6 +123,7 @@ def _gather(
     table,
     offsets,
     conversion,
+    fault,
     draws: tl.int64,
     height: tl.int64,
     width: tl.int64,
@@ -131,8 +136,8 @@ def _gather(
 ):
     patch = tl.program_id(0).to(tl.int64)
     height, width, step = height.to(tl.int64), width.to(tl.int64), step.to(tl.int64)
-    image = table + patch // draws * COLUMNS
-    data, rows, columns, stride_c, stride_h, stride_w, kind = image_of(image, CHANNELS)
+    image = image_of(table, patch // draws, fault, CHANNELS)
+    data, rows, columns, stride_c, stride_h, stride_w, kind = image
     y = _start(tl.load(offsets + 2 * patch), rows, height, step, SHIFT)
     x = _start(tl.load(offsets + 2 * patch + 1), columns, width, step, SHIFT)
     out += patch * height * width * CHANNELS
@@ -195,6 +200,7 @@ def _gather_backward(
     table,
     offsets,
     conversion,
+    fault,
     draws: tl.int64,
     height: tl.int64,
     width: tl.int64,
@@ -213,8 +219,8 @@ def _gather_backward(
     REAL: tl.constexpr = tl.float64 if WIDE else tl.float32
     patch = tl.program_id(0).to(tl.int64)
     height, width, step = height.to(tl.int64), width.to(tl.int64), step.to(tl.int64)
-    image = table + patch // draws * COLUMNS
-    data, rows, columns, stride_c, stride_h, stride_w, kind = image_of(image, CHANNELS)
+    image = image_of(table, patch // draws, fault, CHANNELS)
+    data, rows, columns, stride_c, stride_h, stride_w, kind = image
     if (kind >= FLOAT16) & ((kind == FLOAT64) == WIDE):
         first_patch = patch // draws * draws
         y = _start(tl.load(offsets + 2 * patch), rows, height, step, SHIFT)
@@ -282,6 +288,7 @@ def _launch(
             table,
             offsets.contiguous(),
             constants_on(offsets.device, conversion),
+            faults.notes(offsets.device),
             draws,
             height,
             width,
@@ -294,6 +301,7 @@ def _launch(
             enable_fp_fusion=False,
             **constants,
         )
+    faults.check_if_asked(offsets.device)
 
 
 def _check(patches: Tensor, offsets: Tensor, conversion: Tensor, height: int, width: int, step: int) -> None:

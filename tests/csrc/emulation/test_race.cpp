@@ -63,6 +63,40 @@ void check_sieve(double scale, double offset) {
   }
 }
 
+// Guesses are as near as they say, whatever the word that they leave out.
+void check_guesses() {
+  using Float = Race<float>;
+  double worst = 0;
+  for (float x = 0x1p-32f; x < 64; x *= 1.0007f) {
+    expect(std::abs(Float::rough_log2(x) - std::log2(x)) <= 0.01, "a rough logarithm is too rough", x);
+  }
+  const auto check = [&](uint32_t high) {
+    const double rough = Float::rough_log_exponential(high);
+    for (const uint32_t low : {0u, ~0u}) {
+      const double error = std::abs(rough - exact::log_exponential(high, low));
+      expect(error <= 0.8 * Float::kDoubt, "a guess is too wild", high);
+      worst = std::max(worst, error);
+    }
+  };
+  for (uint64_t high = Float::kFirstTold; high <= Float::kLastTold; high += high < 1u << 20 ? 1 : 4099) {
+    check(static_cast<uint32_t>(high));
+  }
+  check(Float::kLastTold);
+  expect(worst >= 0.3 * Float::kDoubt, "more is doubted than need be", worst);
+}
+
+template <class T>
+void check_guesses_of_items(double scale, double offset) {
+  const std::vector<T> scores = normal_scores<T>(4000, scale, offset);
+  const Race<T> race = race_of(scores, {source(), 3});
+  for (int64_t i = 0; i < 4000; ++i) {
+    const double number = race.number(i, race.row.at(i));
+    const double doubt = Race<T>::kDoubt + 0x1p-52 * std::abs(number);
+    expect(std::abs(race.guess(i, race.row.at(i)) - number) <= doubt, "a guess is wrong", scale);
+    expect(number_of(ordered(number)) == number, "an ordered number is another", number);
+  }
+}
+
 // No item is deeper than its bin says, and bins are as narrow as promised.
 void check_bins(double top, double base, double rate) {
   const Bins bins = Bins::around(top, base, rate);
@@ -135,8 +169,12 @@ int main() {
       check_sieve<float>(scale, offset);
       check_sieve<double>(scale, offset);
       check_sieve<Bfloat>(scale, offset);
+      check_guesses_of_items<float>(scale, offset);
+      check_guesses_of_items<double>(scale, offset);
     }
   }
+  check_guesses();
+  check_guesses_of_items<double>(1e300, 0);
   check_sieve<float>(0, 0x1p70);
   check_sieve<float>(1e30, 0);
   for (const int64_t draws : {1, 16, 200}) {
@@ -146,6 +184,7 @@ int main() {
       check_finish<WarpTeam>(normal_scores<Half>(1000, 20, 0), draws, bound);
     }
   }
+  check_finish<WarpTeam>(normal_scores<double>(400, 1e306, 0), 16, 1e300);
   check_verification();
   for (const double base : {5.0, 4.0, -10.0, -90.0, -500.0, -1e6}) {
     for (const double rate : {8.0, 0.01, 1000.0}) check_bins(5, base, rate);
