@@ -283,25 +283,32 @@ struct Top {
   }
 };
 
-// Whose guesses are at least this is to be ranked, where `draws` of `count` runners are wanted; their keys become their
-// guesses.
-template <class Team, class T>
-__device__ uint64_t least_guess(const Team& team, const Row<T>& row, const Race<T>& race, Runner* runners,
+// Whose guesses are at least this is to be ranked, where `draws` of `count` runners are wanted; the runners' keys
+// become their guesses. Where guesses do not pay, all are ranked.
+template <class Team, class T, class Contest>
+__device__ uint64_t least_guess(const Team& team, const Row<T>& row, const Contest& contest, Runner* runners,
                                 int64_t count, int64_t draws, unsigned long long* histogram) {
-  for (int64_t i = team.rank(); i < count; i += Team::kSize) {
-    runners[i].key = ordered(race.guess(runners[i].item, row.at(runners[i].item)));
+  if constexpr (Contest::kGuesses) {
+    if (static_cast<double>(count) > ample(draws)) {
+      for (int64_t i = team.rank(); i < count; i += Team::kSize) {
+        runners[i].key = ordered(contest.guess(runners[i].item, row.at(runners[i].item)));
+      }
+      const Nth nth = nth_largest(team, histogram, draws, [&](auto see) {
+        for (int64_t i = team.rank(); i < count; i += Team::kSize) see(runners[i].key);
+      });
+      const double last = number_of(nth.value);  // NaN where there is none as low
+      return last == last ? ordered(last - (2 * Contest::kDoubt + 0x1p-50 * fabs(last))) : 0;
+    }
   }
-  const Nth nth = nth_largest(team, histogram, draws, [&](auto see) {
-    for (int64_t i = team.rank(); i < count; i += Team::kSize) see(runners[i].key);
-  });
-  const double last = number_of(nth.value);  // NaN where there is none as low
-  return last == last ? ordered(last - (2 * Race<T>::kDoubt + 0x1p-50 * fabs(last))) : 0;
+  for (int64_t i = team.rank(); i < count; i += Team::kSize) runners[i].key = 0;
+  return 0;
 }
 
-// Moves the runners whose keys are at least `least` to `few`, if they have room there; returns how many they are.
+// Copies the runners whose keys are at least `least` to `few`, if they have room there; returns how many they are.
 template <class Team>
 __device__ int64_t keep_few(const Team& team, const Runner* runners, int64_t count, uint64_t least, Runner* few,
                             int64_t few_room) {
+  team.sync();  // whoever still reads a histogram there
   int64_t own = 0, all;
   for (int64_t i = team.rank(); i < count; i += Team::kSize) own += runners[i].key >= least;
   int64_t at = team.sum_before(own, all);
@@ -320,12 +327,8 @@ __device__ void finish(const Team& team, const Row<T>& row, const Contest& conte
                        unsigned long long* counter, int64_t* index) {
   const auto key_of = [&](int64_t item) { return contest.key(item, row.at(item)); };
   if (count >= draws && count <= room) {
-    uint64_t least = 0;
-    if constexpr (Contest::kGuesses) {
-      if (static_cast<double>(count) > ample(draws)) {
-        least = least_guess(team, row, contest, runners, count, draws, reinterpret_cast<unsigned long long*>(few));
-      }
-    }
+    const uint64_t least =
+        least_guess(team, row, contest, runners, count, draws, reinterpret_cast<unsigned long long*>(few));
     const int64_t kept = keep_few(team, runners, count, least, few, few_room), listed = kept <= few_room ? kept : count;
     Runner* const list = kept <= few_room ? few : runners;
     for (int64_t i = team.rank(); i < listed; i += Team::kSize) {

@@ -218,6 +218,13 @@ class TestMask:
         if sampler != "replacement":
             assert all(len(set(row)) == 9 for row in drawn.index.tolist())
 
+    @pytest.mark.parametrize("sampler", ["gumbel", "topk"])
+    def test_a_masked_item_is_never_drawn_where_float64_overflows(self, sampler: str, backend: str) -> None:
+        logits = torch.tensor([[1.7e308, 0.0, -1.7e308, -1.7e308]], dtype=torch.float64)
+        mask = torch.tensor([[True, False, True, True]])
+        index = zoomkern.sample(logits, 3, sampler=sampler, mask=mask, seed=0, backend=backend).index
+        assert index.tolist() == [[0, 2, 3]]
+
     @samplers
     def test_a_mask_is_minus_infinity(self, sampler: str, backend: str) -> None:
         logits, mask = torch.randn(3, 400), torch.rand(3, 400) < 0.5

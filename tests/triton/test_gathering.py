@@ -268,13 +268,13 @@ def test_an_image_larger_than_two_gigabytes_is_read_at_its_end():
     assert (patches[0, 1, 0, :, 5:] == 99).all()
 
 
-@pytest.mark.parametrize(("row", "column", "value"), [(0, 1, 2), (1, 7, 6), (2, 7, -1)])
+@pytest.mark.parametrize(("row", "column", "value"), [(0, 1, 2), (1, 7, 6), (2, 7, -1), (1, 0, None)])
 def test_a_row_of_the_table_that_does_not_fit_is_told_and_read_as_fill(row, column, value):
     bank = ImageBank([torch.ones(3, 8, 8), torch.ones(3, 8, 8), torch.ones(3, 8, 8)])
     table = bank.table.clone()
-    table[row, column] = value
+    table[row, column] = table[row, column] + 1 if value is None else value  # an address that floats cannot have
     offsets, out = torch.zeros(3, 1, 2, dtype=torch.int64), torch.zeros(3, 1, 4, 4, 3)
-    with pytest.raises(RuntimeError, match=f"known pixel types and the conversion's channels; not so in row {row}$"):
+    with pytest.raises(RuntimeError, match=f"known pixel types, .* aligned addresses; not so in row {row}$"):
         gathering.gather_patches_out(out, [], table, offsets, CONVERSION, 4, 4, 1, False, FLOAT32, True)
     assert torch.equal(out[row, 0], (CONVERSION[2] * CONVERSION[0] + CONVERSION[1]).float().expand(4, 4, 3))
     torch.testing.assert_close(out[(row + 1) % 3, 0], (CONVERSION[0] + CONVERSION[1]).float().expand(4, 4, 3))

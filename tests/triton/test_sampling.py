@@ -317,6 +317,16 @@ class TestEdges:
         )
         assert gradient.shape == (rows, items)
 
+    @pytest.mark.parametrize("sampler", ["gumbel", "topk"])
+    @pytest.mark.parametrize("chunk", [4, 16])
+    def test_a_masked_item_is_never_drawn_where_float64_overflows(
+        self, sampler: str, chunk: int, device: torch.device
+    ) -> None:
+        logits = torch.tensor([[1.7e308, 0.0, -1.7e308, -1.7e308, 0.0, 0.0]], dtype=torch.float64)
+        mask = torch.tensor([[True, False, True, True, False, False]])
+        case = Case(logits, 3, sampler, "desraj" if sampler == "gumbel" else None, mask=mask, chunk=chunk)
+        assert case.given(device)[0].tolist() == [[0, 2, 3]] == case.wanted()[0].tolist()
+
     @samplers
     @pytest.mark.parametrize("pad", [False, True])
     def test_a_count_outside_its_range_is_told_and_draws_nothing(

@@ -114,7 +114,9 @@ def _draw(scores: Tensor, seed: Tensor, row: int, draws: int, sampler: str, grid
 
     if sampler == "gumbel":
         keys = (scores - scores.max()) - exact.log_exponential(*bits(random.RACE_STREAM, items))
-        return keys.sort(descending=True, stable=True).indices[:draws]
+        order = keys.sort(descending=True, stable=True).indices
+        last = (scores[order] == -torch.inf).sort(stable=True).indices  # a key of -inf need not be theirs
+        return order[last][:draws]
     if sampler == "topk":
         return scores.sort(descending=True, stable=True).indices[:draws]
     mass = fixed_point(scores)

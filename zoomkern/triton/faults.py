@@ -70,10 +70,11 @@ def check(device: torch.device | str) -> None:
         return
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    kind, row, number, drawable = _NOTES[device].tolist()
+    noted = _NOTES[device].numpy()  # host memory: no op of torch copies it
+    kind, row, number, drawable = noted.tolist()
     if kind == 0:
         return
-    _NOTES[device].zero_()
+    noted[:] = 0
     if kind == SHORT.value:
         raise RuntimeError(
             f"logits must have at least {number} items that may be drawn in every row; row {row} has {drawable}. "
@@ -86,7 +87,9 @@ def check(device: torch.device | str) -> None:
     if kind == COUNT.value:
         raise RuntimeError(f"counts must lie between 0 and num_samples; got {number} in row {row}")
     if kind == TABLE.value:
-        raise RuntimeError(f"table must have known pixel types and the conversion's channels; not so in row {row}")
+        raise RuntimeError(
+            f"table must have known pixel types, the conversion's channels and aligned addresses; not so in row {row}"
+        )
     raise RuntimeError(
         f"logits must be finite, or -inf where nothing may be drawn; got {'nan' if kind == NAN.value else 'inf'} in "
         f"row {row}, item {number}. Look for an overflow in the network that made them, or mask such items."
@@ -97,6 +100,6 @@ def check_if_asked(device: torch.device) -> None:
     """:func:`check` on the CPU, where something has been noted by now, or where ``ZOOMKERN_CHECK=1`` asks for it."""
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return
-    noted = device in _NOTES and int(_NOTES[device][0]) != 0
+    noted = device in _NOTES and _NOTES[device].numpy()[0] != 0
     if device.type == "cpu" or noted or os.environ.get("ZOOMKERN_CHECK") == "1":
         check(device)

@@ -35,15 +35,21 @@ SIZES = ["draws", "height", "width", "step"]
 
 
 @triton.jit
+def bytes_of(kind):
+    """Of a pixel."""
+    return tl.where(kind == UINT8, 1, tl.where(kind < FLOAT32, 2, tl.where(kind == FLOAT32, 4, 8)))
+
+
+@triton.jit
 def image_of(table, b, fault, CHANNELS: tl.constexpr):
-    """Row ``b`` of the table; an image of other channels or of an unknown type is noted, and has no rows."""
+    """Row ``b`` of the table; of other channels, an unknown type or an odd address it is noted, and has no rows."""
     row = table + b * COLUMNS
-    kind = tl.load(row + 7)
-    known = (tl.load(row + 1) == CHANNELS) & (kind >= UINT8) & (kind <= FLOAT64)
+    data, kind = tl.load(row), tl.load(row + 7)
+    known = (tl.load(row + 1) == CHANNELS) & (kind >= UINT8) & (kind <= FLOAT64) & (data % bytes_of(kind) == 0)
     if not known:
         faults.note(fault, faults.TABLE, b, b, b)
     rows = tl.where(known, tl.load(row + 2), 0)
-    return tl.load(row), rows, tl.load(row + 3), tl.load(row + 4), tl.load(row + 5), tl.load(row + 6), kind
+    return data, rows, tl.load(row + 3), tl.load(row + 4), tl.load(row + 5), tl.load(row + 6), kind
 
 
 @triton.jit
@@ -142,7 +148,7 @@ def _gather(
     x = _start(tl.load(offsets + 2 * patch + 1), columns, width, step, SHIFT)
     out += patch * height * width * CHANNELS
 
-    size = tl.where(kind == UINT8, 1, tl.where(kind < FLOAT32, 2, tl.where(kind == FLOAT32, 4, 8)))
+    size = bytes_of(kind)
     interleaved = (stride_c == 1) & (stride_w != 1)
     together = tl.where(interleaved, CHANNELS, 1)  # values of a line in one column
     lines, span = height * (CHANNELS // together), width * together

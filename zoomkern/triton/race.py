@@ -51,12 +51,13 @@ def _keys(
 ):
     row, first = chunk_of(chunks, CHUNK)
     key, item, _ = load_scores(scores, row, first, items, CHUNK)
+    never = key == float("-inf")
     if RACE:
         own, number = random.row_key(seed, row, ROW_SEEDS)
         high = random.words(own, first, number, random.RACE_STREAM, CHUNK)
         low = random.words(own, first, number, random.RACE_STREAM + 1, CHUNK)
         key = (key - tl.load(top + row)) - exact.log_exponential(high, low)
-    rank = _ordered(key)
+    rank = tl.where(never, tl.full((), 1, tl.int64) << 63, _ordered(key))  # another's key may be -inf too
     if SELECT:
         bound = _bound(rank, kept)
         above, equal = rank > bound, rank == bound

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -129,10 +130,11 @@ void run_finish(const Row<T> row, const Contest contest, double bound, Runner* r
 
 // The winners among those who pass a bound, whether or not it was wise.
 template <class Team, class T>
-void check_finish(const std::vector<T>& scores, int64_t draws, double bound) {
-  const Race<T> race = race_of(scores, {7, 0});
+void check_finish(const std::vector<T>& scores, int64_t draws, double bound, uint64_t seed = 7) {
+  const Race<T> race = race_of(scores, {seed, 0});
   const int64_t items = static_cast<int64_t>(scores.size());
-  std::vector<Runner> all, runners(kRoom);
+  std::vector<Runner> all;
+  const std::unique_ptr<Runner[]> runners(new Runner[kRoom]);  // keys are set to nothing
   unsigned long long counter = 0;
   for (int64_t i = 0; i < items; ++i) {
     const uint64_t key = race.key(i, race.row.at(i));
@@ -142,7 +144,7 @@ void check_finish(const std::vector<T>& scores, int64_t draws, double bound) {
   std::sort(all.begin(), all.end(), Ahead());
   std::vector<int64_t> index(draws, -1);
   launch(run_finish<Team, T, Race<T>>, dim3(1), Team::kSize, 256 + kFew * sizeof(Runner), nullptr, race.row, race,
-         bound, runners.data(), static_cast<int64_t>(counter), draws, &counter, index.data());
+         bound, runners.get(), static_cast<int64_t>(counter), draws, &counter, index.data());
   for (int64_t j = 0; j < draws; ++j) expect(index[j] == all[j].item, "a winner is missing", bound);
 }
 
@@ -185,6 +187,14 @@ int main() {
     }
   }
   check_finish<WarpTeam>(normal_scores<double>(400, 1e306, 0), 16, 1e300);
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    check_finish<WarpTeam>(normal_scores<float>(300, 1, 0), 64, 20, seed);
+    for (const double far : {-3 * 0x1p49, -3 * 0x1p50}) {  // the last bits of keys decide
+      std::vector<double> scores(200, far);
+      scores[11] = 0;
+      check_finish<BlockTeam<64>>(scores, 64, std::numeric_limits<double>::infinity(), seed);
+    }
+  }
   check_verification();
   for (const double base : {5.0, 4.0, -10.0, -90.0, -500.0, -1e6}) {
     for (const double rate : {8.0, 0.01, 1000.0}) check_bins(5, base, rate);
