@@ -5,6 +5,7 @@
 #include "cuda/faults.cuh"
 #include "cuda/masses.cuh"
 #include "cuda/race.cuh"
+#include "cuda/ranking.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/selection.cuh"
 #include "cuda/weights.cuh"

@@ -1,4 +1,4 @@
-// csrc/cuda/race.cuh: no item that could win is rejected, and whatever a bound lets pass, the winners are the same.
+// csrc/cuda/race.cuh, ranking.cuh: no item that could win is rejected, and whatever passes, the winners are the same.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -8,6 +8,7 @@
 
 #include "cuda/launch.hpp"
 #include "cuda/race.cuh"
+#include "cuda/ranking.cuh"
 
 using namespace zoomkern;
 using namespace zoomkern::cuda;
