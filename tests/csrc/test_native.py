@@ -25,4 +25,5 @@ def test_the_cpp_tests_pass(tmp_path):
     for command in commands:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 0, done.stdout
-    assert f"0 tests failed out of {len(tests)}" in done.stdout
+    watched = shutil.which("valgrind") is not None  # one of them runs under it too
+    assert f"0 tests failed out of {len(tests) + watched}" in done.stdout
