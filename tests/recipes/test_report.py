@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -93,22 +92,6 @@ def test_points_of_the_needle_study_by_hand(tmp_path):
     configuration["options"].pop()
     (run / "configuration.json").write_text(json.dumps(configuration))
     assert ratio.object_ratio(run) == 14**2 / 64**2
-
-
-def test_patches_that_hold_an_object():
-    found = script("found")
-    objects = torch.tensor([[10.0, 20.0, 10.0, 20.0], [40.0, 0.0, 50.0, 4.0]])  # centres (y, x) = (20, 10), (2, 45)
-    places = torch.tensor([[20, 10], [11, 1], [10, 1], [-5, 40], [0, 46]])
-    assert found.holds(places, (10, 10), objects).tolist() == [True, True, False, True, False]
-
-
-def test_even_patches_tile_the_image():
-    found = script("found")
-    corners = found.evenly((20, 30), (8, 6))
-    assert len(corners) == 4 * 6
-    centres = corners + torch.tensor([4.0, 3.0])
-    assert centres.min(0).values.tolist() == [2.5, 2.5]
-    assert centres.max(0).values.tolist() == [17.5, 27.5]
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
