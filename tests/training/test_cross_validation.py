@@ -158,6 +158,7 @@ def test_one_failure_leaves_the_others(ran, recipe, tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["--folds=0"], "folds must be between 1"),
+        (["--folds=1"], "folds must be 2 or more for a set without test images of its own (data.test); got 1."),
         (["--folds=13"], "num_folds must be at most 12, the images of class 0; got 13"),
         (["--processes=0"], "processes must be between 1"),
         (["--model.schedule=never"], "schedule must be one of"),
@@ -193,8 +194,18 @@ def test_a_folder_is_for_one_configuration_and_one_process(ran, recipe, tmp_path
             main(words)
         assert ended.value.code == 2
         assert "holds a cross-validation with other options" in capsys.readouterr().err
+    again = command(recipe, tmp_path)
+    text = recipe.read_text()
+    try:
+        recipe.write_text(text.replace("lr: 0.05", "lr: 0.06"))  # the same name
+        with pytest.raises(SystemExit) as ended:
+            main(again)
+    finally:
+        recipe.write_text(text)
+    assert ended.value.code == 2
+    assert "holds a cross-validation with other options" in capsys.readouterr().err
     with alone(tmp_path / ".lock"), pytest.raises(SystemExit) as ended:
-        main(command(recipe, tmp_path))
+        main(again)
     assert ended.value.code == 2
     assert "another process works in" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

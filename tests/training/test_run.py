@@ -108,6 +108,10 @@ def test_a_run_that_never_began_is_in_nobodys_way(zoomkern, capsys):
         (["--model.warmup=often"], "often"),
         (["--data.view_size=[3,3]"], "zoomkern fit: give one of view_scale and view_size; got 0.25 and (3, 3)."),
         (["--trainer.precision=3"], "3"),
+        (["--monitor=watched_accuracy", "--data.watch_test=true"], "zoomkern fit: monitor must be one of 'val_loss', "),
+        (["--monitor=val_los"], "zoomkern fit: monitor must be one of 'val_loss', "),
+        (["--mode=least"], "zoomkern fit: mode must be one of 'min', 'max'; got 'least'."),
+        (["--save_every=-1"], "zoomkern fit: save_every must be between 0"),
         (["--data.batch_size=0"], "zoomkern fit: batch_size must be between 1"),
     ],
 )
@@ -194,22 +198,22 @@ def test_a_malicious_checkpoint_is_refused_and_runs_nothing(zoomkern, tmp_path, 
     assert not (tmp_path / "written").exists()
 
 
-def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(zoomkern, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["last.ckpt", "metrics.csv"])
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(zoomkern, tmp_path, capsys, monkeypatch, name):
     zoomkern("fit", "--trainer.max_epochs=1")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    sync, calls = os.fsync, []
+    sync = os.fsync
 
     def full(file):
-        calls.append(file)
-        if len(calls) > 1:  # after the configuration
+        if f".{name}." in os.readlink(f"/proc/self/fd/{file}"):
             raise OSError(28, "No space left on device")
         sync(file)
 
     monkeypatch.setattr(os, "fsync", full)
     said = complaint(capsys, zoomkern, "fit", "--resume=true", "--trainer.max_epochs=3")
     assert said.startswith("zoomkern fit: [Errno 28] No space left on device: ")
-    assert ".ckpt'" in said
+    assert said.endswith(f"{name}'")
     assert last.read_bytes() == before
     monkeypatch.undo()
     monkeypatch.setattr(sys, "argv", ["zoomkern"])
@@ -231,6 +235,51 @@ def test_training_stops_when_nothing_is_gained(zoomkern, tmp_path):
     zoomkern("fit", "--patience=2", "--trainer.max_epochs=30", "--model.optimizer.lr=0", *counted)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["epoch"] == 2
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["epoch"] == 0
+    last = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    zoomkern("fit", "--resume=true", "--patience=2", "--trainer.max_epochs=30", "--model.optimizer.lr=0", *counted)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == last  # it does not train on
+
+
+def test_the_weights_that_are_kept_are_those_that_were_chosen(zoomkern, tmp_path):
+    """Averaged ones where weights are averaged: they were validated."""
+    averaged = "--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"
+    zoomkern("fit", averaged, "--trainer.callbacks.decay=0.9", "--trainer.max_epochs=4")
+    losses = [float(row["val_loss"]) for row in curves(tmp_path / "run") if row["val_loss"]]
+    zoomkern("validate")
+    assert float(curves(tmp_path / "run", 1)[-1]["val_loss"]) == pytest.approx(min(losses), abs=1e-6)
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    current = last["current_model_state"]
+    assert any(not torch.equal(value, current[name]) for name, value in last["state_dict"].items())
+
+
+@pytest.mark.parametrize("steps", [2, 5, 1000])
+def test_the_last_checkpoint_is_that_of_the_last_step(zoomkern, tmp_path, steps):
+    zoomkern("fit", f"--save_every={steps}")
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("fit", ["--resume=true", "--data.fold=1"], "data.fold must be 0, with which the run in "),
+        ("fit", ["--resume=true", "--data.batch_size=5"], "or it went on with other images, batches or draws; got 5."),
+        ("fit", ["--resume=true", "--seed_everything=3"], "seed_everything must be 0, "),
+        ("test", ["--data.fold=1"], "or it was tested on images that trained it; got 1. Give the same"),
+        ("validate", ["--data.division=1"], "data.division must be 0, "),
+        ("predict", ["--data.num_folds=3"], "data.num_folds must be 2, "),
+    ],
+)
+def test_a_run_keeps_to_its_images(zoomkern, small, tmp_path, capsys, command, words, message):
+    folds = ["--data.num_folds=2", "--data.fold=0", "--trainer.max_epochs=1"]
+    zoomkern("fit", *folds)
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    assert message in complaint(capsys, zoomkern, command, *folds, *words)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    free = ["--resume=true", "--data.resident=false"] if command == "fit" else []
+    assert zoomkern(command, *folds, *free) == 0
+    other = small.save_pictures(tmp_path / "other")  # any images may be looked at
+    if command == "test":
+        assert zoomkern("test", *folds, f"--data.images.root={other}", "--data.fold=1") == 0
 
 
 def test_half_precision_learns(zoomkern, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 import resource
 import subprocess
 import sys
@@ -45,14 +46,12 @@ def test_weights_of_another_network_are_refused_and_nothing_changes(tmp_path):
     save_weights(tmp_path / "weights", network(4))
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    message = (
-        r"weights of another network, a Sequential; this one is a Sequential. They differ in 6 entries, '0.bias' f"
-    )
+    message = r"weights of another network; this one is a Sequential. They differ in 6 entries, '0.bias' f"
     with pytest.raises(ValueError, match=message + r"irst: \[4\] instead of \[3\]"):
         load_weights(tmp_path / "weights", model)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
     save_weights(tmp_path / "linear", nn.Linear(2, 3))
-    with pytest.raises(ValueError, match=r"a Linear; .*'0.bias' first: absent instead of \[3\]"):
+    with pytest.raises(ValueError, match="another network, a Linear; this one is a Sequential"):
         load_weights(tmp_path / "linear", model)
 
 
@@ -102,7 +101,26 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, share):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"weights": 3}])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_damaged_checkpoint_is_refused_or_whole(tmp_path, old):
+    whole, path = tmp_path / "whole.ckpt", tmp_path / "last.ckpt"
+    checkpoint = {"state_dict": network().state_dict(), "epoch": 3, "callbacks": {"a": {"b": [1, 2.0, "c"]}}}
+    torch.save(checkpoint, whole, _use_new_zipfile_serialization=not old)
+    data, rng, said = whole.read_bytes(), random.Random(0), []
+    for _ in range(400):
+        damaged = bytearray(data)
+        for _ in range(rng.choice((1, 4, 16))):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_checkpoint(path)
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 40
+    assert all(f"{str(path)!r} " in message for message in said)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"weights": 3}, {"state_dict": [1]}, {"state_dict": {"a": "b"}}])
 def test_a_checkpoint_has_a_state(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other.pt' must be a training run's checkpoint; it has no state_dict"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # damage may raise anything
         what = "is truncated, no checkpoint, or one that could run code; nothing of it ran. Remove it."
         raise ValueError(f"{os.fspath(path)!r} {what}") from error  # torch's own message advises to let it run
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{os.fspath(path)!r} must be a training run's checkpoint; it has no state_dict. Remove it.")
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        what = "must be a training run's checkpoint; it has no state_dict of tensors. Remove it."
+        raise ValueError(f"{os.fspath(path)!r} {what}")
     return checkpoint
 
 

@@ -79,7 +79,10 @@ def cross_validate(
     each = checks.integer("threads", threads, 0) or max((os.cpu_count() or 1) // processes, 1)
     failures = []
     with alone(folder / ".lock"):
-        if _run(words, folder, folds[0], num_folds).trainer.world_size > 1:  # what does not fit no fold need find out
+        run = _run(words, folder, folds[0], num_folds)  # what does not fit no fold need find out
+        if not run.datamodule.has_test:
+            raise ValueError("folds must be 2 or more for a set without test images of its own (data.test); got 1.")
+        if run.trainer.world_size > 1:
             raise ValueError("a fold trains in one process. Give --trainer.devices=1, and --processes for several.")
         _same_configuration(folder, words, num_folds)
         missing = [fold for fold in folds if not _result_path(folder, fold).exists()]
@@ -212,7 +215,10 @@ def _result_path(folder: Path, fold: Fold) -> Path:
 
 def _same_configuration(folder: Path, words: Sequence[str], num_folds: int) -> None:
     """What the folds of one table have in common."""
-    texts = {word: Path(word).read_text() for word in words if word.endswith((".yaml", ".yml")) and Path(word).exists()}
+    values = [word.rpartition("=")[2] for word in words]
+    texts = {
+        word: Path(word).read_text() for word in values if word.endswith((".yaml", ".yml")) and Path(word).exists()
+    }
     own = json.dumps({"options": list(words), "files": texts, "num_folds": num_folds}, indent=1)
     path = folder / "configuration.json"
     if path.exists() and path.read_text() != own:

@@ -43,6 +43,9 @@ class ClassificationDataModule(L.LightningDataModule):
         num_workers: processes that load images; 0, which is best for resident images, loads them in the training one.
             Where images are resident, they are loaded before the processes start, which share them.
 
+    Attributes:
+        has_test: whether test images are others than those that choose the epoch.
+
     Example:
         >>> data = ClassificationDataModule(ColonCancer(root), num_folds=10, fold=3, view_scale=0.1, tile_scale=0.2)
     """
@@ -94,9 +97,10 @@ class ClassificationDataModule(L.LightningDataModule):
         else:
             _, held = holdout(images.labels, images.groups, validation, division, self.indices["train"])
             self._hold_out("validation", held.tolist())
+        self.has_test = test is not None or num_folds is not None
         if test is not None:
             self._add("test", ViewedImages(test, views, seed, resident))
-        elif num_folds is None:
+        elif not self.has_test:
             self.sets["test"], self.indices["test"] = self.sets["validation"], self.indices["validation"]
 
     def _hold_out(self, split: str, indices: list[int]) -> None:

@@ -13,17 +13,23 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from zoomkern import checks
 from zoomkern.images.files import alone, write_whole
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
+from zoomkern.training.divisions import require_same_data, require_same_division
 from zoomkern.training.pictures import Pictures
 from zoomkern.training.predictions import Predictions, write_confusion, write_predictions
+from zoomkern.training.tables import WholeCSVLogger
 from zoomkern.training.task import ClassificationTask
 from zoomkern.training.weights import CLASSES, SUFFIX, load_weights, require_same, save_weights
 
+#: What may choose the best epoch: figures of the validation images.
+MONITORS = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc")
+MODES = ("min", "max")
 #: What Lightning says at every start and nobody needs to know.
 _NOISE = (
     "LightningCLI's args parameter",
@@ -142,7 +148,7 @@ class Run(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer, with this run's curves and checkpoints."""
         path = self.folder.path
-        kwargs.setdefault("logger", [CSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")])
+        kwargs.setdefault("logger", [WholeCSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")])
         return super().instantiate_trainer(default_root_dir=str(path), **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
@@ -153,13 +159,21 @@ class Run(LightningCLI):
     def _callbacks(self) -> list[Callback]:
         """What is kept, and when training ends; the last checkpoint remembers which epoch is the best one."""
         option = {name: self._get(self.config, name) for name in ("monitor", "mode", "patience", "save_every")}
-        folder, chosen = self.folder.checkpoints, {"monitor": option["monitor"], "mode": option["mode"]}
-        best = ModelCheckpoint(folder, "best", save_weights_only=True, enable_version_counter=False, **chosen)
-        last = ModelCheckpoint(
-            folder, "last", enable_version_counter=False, every_n_train_steps=option["save_every"] or None
-        )
+        chosen: Any = {
+            "monitor": checks.choice("monitor", option["monitor"], MONITORS),
+            "mode": checks.choice("mode", option["mode"], MODES),
+        }
+        steps = checks.integer("save_every", option["save_every"], 0)
+        folder = self.folder.checkpoints
+        # whole, for callbacks have their say in it: averaged weights come from one of them
+        kept = [
+            ModelCheckpoint(folder, "best", enable_version_counter=False, **chosen),
+            ModelCheckpoint(folder, "last", enable_version_counter=False),
+        ]
+        if steps:
+            kept.append(ModelCheckpoint(folder, "last", enable_version_counter=False, every_n_train_steps=steps))
         stop = [EarlyStopping(patience=option["patience"], **chosen)] if option["patience"] else []
-        return [*stop, best, last]
+        return [*stop, *kept]
 
     def fit(self, model: ClassificationTask, datamodule: ClassificationDataModule, **options: Any) -> None:
         """Train, then keep the weights of the best epoch; ``--trainer.fast_dev_run true`` leaves nothing.
@@ -174,17 +188,27 @@ class Run(LightningCLI):
             if first and not resume and any(path.exists() for path in (folder.last, folder.best, folder.weights)):
                 raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
             last = folder.last if resume and folder.last.exists() else None
+            state = {} if last is None else load_checkpoint(last)
             if last is not None:
-                require_same(last, load_checkpoint(last)["state_dict"], model)
-            parser, config = self._parser(self.subcommand), self.config.get(str(self.subcommand), self.config)
+                require_same(last, state["state_dict"], model)
+                if first:
+                    require_same_data(folder.config, self._settings())
             if first:
-                write_whole(folder.config, parser.dump(config, skip_none=False))
-            self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
+                write_whole(folder.config, self._settings())
+            if not _has_stopped(state):
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
             if first:
                 best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation
                 write_whole(folder.classes, json.dumps(datamodule.classes) + "\n")
                 save_weights(folder.weights, model.model)
                 draw_curves(folder.path / "curves.png", folder.curves, best)
+
+    def _settings(self) -> str:
+        """All options of this run, as YAML."""
+        text: str = self._parser(self.subcommand).dump(
+            self.config.get(str(self.subcommand), self.config), skip_none=False
+        )
+        return text
 
     def load(self, checkpoint: Path) -> int:
         """Put a checkpoint's weights into the model, and say which epoch they are of."""
@@ -206,6 +230,8 @@ class Run(LightningCLI):
 
     def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
         weights = self._get(self.config, "weights")
+        if not weights:
+            require_same_division(self.folder.config, self._settings())
         load_weights(Path(weights) if weights else self.folder.weights, model.model)
         return getattr(self.trainer, command)(model, **options)
 
@@ -228,3 +254,9 @@ class Run(LightningCLI):
         self._trained("predict", model, {**options, "return_predictions": False})
         if self.trainer.is_global_zero:
             write_predictions(self.folder.predictions, self.datamodule.sets["test"].images, self.predictions.rows)
+
+
+def _has_stopped(checkpoint: dict[str, Any]) -> bool:
+    """Whether training ended because nothing was gained."""
+    stops = [state for name, state in checkpoint.get("callbacks", {}).items() if name.startswith("EarlyStopping")]
+    return any(state["wait_count"] >= state["patience"] for state in stops)

@@ -37,19 +37,22 @@ def load_weights(path: Path, model: nn.Module) -> None:
         raise FileNotFoundError(f"there is no file {str(path)!r}. Train first, or name the file with --weights.")
     try:
         with safe_open(path, "pt") as file:
-            network = (file.metadata() or {}).get(_NETWORK, "unknown network")
+            network = (file.metadata() or {}).get(_NETWORK)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is truncated or no safetensors file: {error}. Fetch it again.") from error
-    require_same(path, tensors, model, f"another network, a {network}")
+    if network not in (None, type(model).__name__):  # others may have the same entries
+        what = f"{str(path)!r} holds the weights of another network, a {network}; this one is a {type(model).__name__}."
+        raise ValueError(f"{what} Use the configuration it was trained with.")
+    require_same(path, tensors, model)
     model.load_state_dict(tensors)
 
 
-def require_same(path: Path, given: Mapping[str, Tensor], model: nn.Module, whose: str = "another network") -> None:
+def require_same(path: Path, given: Mapping[str, Tensor], model: nn.Module) -> None:
     """Entries of a file, which must be those of ``model``.
 
     Raises:
-        ValueError: names or shapes differ; the message calls the file that of ``whose``.
+        ValueError: names or shapes differ.
     """
     there = {name: list(tensor.shape) for name, tensor in given.items()}
     own = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -57,7 +60,7 @@ def require_same(path: Path, given: Mapping[str, Tensor], model: nn.Module, whos
         differing = sorted(name for name in own.keys() | there.keys() if own.get(name) != there.get(name))
         first = differing[0]
         raise ValueError(
-            f"{str(path)!r} holds the weights of {whose}; this one is a {type(model).__name__}. "
+            f"{str(path)!r} holds the weights of another network; this one is a {type(model).__name__}. "
             f"They differ in {len(differing)} entries, {first!r} first: {there.get(first, 'absent')} instead of "
             f"{own.get(first, 'absent')}. Use the configuration it was trained with."
         )
