@@ -540,6 +540,14 @@ class TestInference:
         torch.testing.assert_close(exact.pooled[0], share(exact) @ model.features(patches))
         torch.testing.assert_close(exact.scores, model.classifier(exact.pooled))
 
+    def test_exact_inference_reads_everything_and_training_draws(self):
+        model = grey_model(inference="exact")
+        images, view, small = grey_images(*SIZES)
+        assert model(images, view, small).sampled.index.shape == (3, 6)
+        out = model.eval()(images, view, small, seed=1)
+        torch.testing.assert_close(out.scores, model.exact(images, view, small).scores, rtol=0, atol=0)
+        torch.testing.assert_close(model.predict(images, view, small), out.scores.softmax(1), rtol=0, atol=0)
+
     @pytest.mark.parametrize("chunk", [1, 7, 1000])
     def test_chunks_change_nothing_but_the_memory(self, chunk):
         model, seen = grey_model(), []

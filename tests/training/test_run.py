@@ -282,6 +282,24 @@ def test_a_run_keeps_to_its_images(zoomkern, small, tmp_path, capsys, command, w
         assert zoomkern("test", *folds, f"--data.images.root={other}", "--data.fold=1") == 0
 
 
+def test_a_recipe_may_ask_for_exact_inference(zoomkern, tmp_path):
+    two = [
+        "--model.model=zoomkern.models.ZoomIn",
+        "--model.model.tile_size=[24,24]",
+        "--model.model.tile_scale=0.5",
+        "--data.tile_scale=0.5",
+        "--model.model.inference=exact",
+    ]
+    zoomkern("fit", *two, "--trainer.max_epochs=1")
+    for seed in (0, 1):  # nothing is drawn
+        zoomkern("test", *two, f"--data.seed={seed}")
+    first, second = (curves(tmp_path / "run", version)[-1]["test_loss"] for version in (1, 2))
+    assert first == second
+    zoomkern("predict", *two)
+    with open(tmp_path / "run" / "predictions.csv") as file:
+        assert {row["places"] for row in csv.DictReader(file)} == {""}
+
+
 def test_half_precision_learns(zoomkern, tmp_path):
     zoomkern("fit", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=40")
     rows = [row for row in curves(tmp_path / "run") if row["train_loss"]]

@@ -21,7 +21,7 @@ from zoomkern.typing import PADDED_OFFSET, ImageBatch, Sample, SampledPatches
 
 TILES = ("replacement", "gumbel", "threshold")
 SAMPLERS = ("gumbel", "threshold")
-INFERENCE_MODES = ("sample", "topk")
+INFERENCE_MODES = ("sample", "topk", "exact")
 #: Arguments of :func:`zoomkern.gather_patches` for tile views and sub-tiles, and for sub-tiles alone.
 READING = ("fill", "scale", "shift", "mean", "std", "dtype", "memory_format", "backend")
 READING_INSIDE = ("step", "padding_mode")
@@ -144,8 +144,8 @@ class ZoomIn(Network):
             hold for the estimator "desraj".
         baseline: subtract a running mean of the pooled features in the attentions' gradient.
         inference: what evaluation mode does. "sample" draws as training does, from the seed it is given; "topk" reads
-            the most probable sub-tiles of the ``num_tiles`` most probable tiles, deterministic but biased towards them.
-            :meth:`exact` reads everything.
+            the most probable sub-tiles of the ``num_tiles`` most probable tiles, deterministic but biased towards them;
+            "exact" reads everything, as :meth:`exact` does, and returns what that returns.
         repetitions: independent draws whose estimates "sample" averages in evaluation mode.
         align: "center", or "corners" for the paper's map, in both stages.
         **reading: further arguments of :func:`zoomkern.gather_patches`: ``fill``, ``scale``, ``shift``, ``mean``,
@@ -234,7 +234,7 @@ class ZoomIn(Network):
         tile_view: Tensor | Sequence[Any] | ImageBatch,
         *,
         seed: int | Tensor | None = None,
-    ) -> ZoomInOutput:
+    ) -> ZoomInOutput | ExactOutput:
         """Look, look closer, read, conclude.
 
         Args:
@@ -248,6 +248,8 @@ class ZoomIn(Network):
         Returns:
             Class scores with the attentions, tiles and sub-tiles behind them.
         """
+        if self.inference == "exact" and not self.training:
+            return self.exact(images, view, tile_view)
         return self._zoom(images, view, tile_view, seed, self._plan(), complement=False)
 
     def contrast(
