@@ -1,9 +1,13 @@
+import warnings
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
 
 from zoomkern.losses import attention_entropy, in_sample_contrastive
 from zoomkern.models import DenseNetwork
+from zoomkern.nn import LeNet
 from zoomkern.training.task import ClassificationTask
 
 
@@ -74,6 +78,27 @@ def test_a_dense_rival_trains_by_the_same_task(small, tmp_path):
     small.trainer(tmp_path, 1).fit(task, datamodule=data)
     with pytest.raises(ValueError, match="contrast needs a network with a contrastive pass; got DenseNetwork"):
         ClassificationTask(DenseNetwork(2, in_channels=1), 2, contrast=1.0)
+
+
+@pytest.mark.parametrize(
+    ("processes", "first", "batch_norm", "joint", "warned"),
+    [
+        (2, True, True, False, 1),
+        (1, True, True, False, 0),
+        (2, False, True, False, 0),
+        (2, True, False, False, 0),
+        (2, True, True, True, 0),
+    ],
+)
+def test_a_batch_norm_that_is_not_joint_is_warned_of_once(small, processes, first, batch_norm, joint, warned):
+    network = small.network(LeNet(1, batch_norm=batch_norm))
+    task = ClassificationTask(torch.nn.SyncBatchNorm.convert_sync_batchnorm(network) if joint else network, 2)
+    task.trainer = SimpleNamespace(world_size=processes, is_global_zero=first)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        task.on_fit_start()
+    assert len(found) == warned
+    assert all("--trainer.sync_batchnorm=true" in str(warning.message) for warning in found)
 
 
 def test_predictions_name_every_test_image_once(small, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -10,6 +11,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassConfusionMatrix
@@ -59,7 +61,8 @@ class ClassificationTask(L.LightningModule):
 
     The loss is cross-entropy, minus ``entropy`` times the mean entropy of the attentions, plus ``contrast`` times the
     in-sample contrastive loss of the images that are not negative, from epoch ``contrast_from`` on. Means run over all
-    images of a step, over all processes together.
+    images of a step, over all processes together; a batch norm is each process's own, unless Lightning is told to
+    synchronise it.
 
     Args:
         model: takes what its attribute ``inputs`` names, of images, view and tile_view, and ``seed``; returns a tuple
@@ -148,6 +151,18 @@ class ClassificationTask(L.LightningModule):
                 f"num_classes must be that of the images, {len(classes)} ({', '.join(map(str, classes))}); got "
                 f"{self.num_classes}. Correct model.num_classes and model.model.init_args.num_classes."
             )
+
+    def on_fit_start(self) -> None:
+        """Warn where each process would normalise its own share of a batch; Lightning has synchronised by now."""
+        if self.trainer.world_size > 1 and self.trainer.is_global_zero:
+            norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+            if not all(isinstance(module, nn.SyncBatchNorm) for module in norms):
+                warnings.warn(
+                    f"Each of {self.trainer.world_size} processes normalises its own share of a batch: the network has "
+                    "batch norms, and will learn something else than in one process. Give "
+                    "--trainer.sync_batchnorm=true on GPUs; on processors there is none: train in one process.",
+                    stacklevel=2,
+                )
 
     def forward(self, batch: Batch) -> Any:
         """What the network says of a batch."""
