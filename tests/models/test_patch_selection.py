@@ -100,8 +100,8 @@ def test_images_with_fewer_patches_are_padded():
     assert out.index.shape == (2, 5)
     assert sorted(out.index[0].tolist()) == [-1, -1, 0, 1, 2]
     assert (out.offsets[0, 3:] == PADDED_OFFSET).all()
-    assert (out.attention[0, 3:] == 0).all()
-    torch.testing.assert_close(out.attention.sum(1), torch.ones(2))
+    assert (out.shares[0, 3:] == 0).all()
+    torch.testing.assert_close(out.shares.sum(1), torch.ones(2))
 
 
 def test_padding_changes_no_other_image():

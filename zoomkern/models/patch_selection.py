@@ -27,14 +27,14 @@ class PatchSelectionOutput(NamedTuple):
         index: ``[B, M]`` int64, the patches that were kept, the best first; counted row by row in their image's own
             grid, -1 where the image has no more.
         offsets: ``[B, M, 2]`` int64, their top-left ``(y, x)``; ``PADDED_OFFSET`` for padding.
-        attention: ``[B, M]`` share of each kept patch, the mean over heads; 0 for padding.
+        shares: ``[B, M]``, what each kept patch counts, the mean over heads; they add up to 1, with 0 for padding.
         pooled: ``[B, D]``.
     """
 
     scores: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index
     offsets: Tensor
-    attention: Tensor
+    shares: Tensor
     pooled: Tensor
 
 
@@ -137,8 +137,8 @@ class IterativePatchSelection(Network):
         offsets = torch.where((index < 0)[..., None], PADDED_OFFSET, found)
         features, mask = self._describe(resolved, offsets), index >= 0
         pooled: Tensor = self.pooling(features, mask)
-        attention = self.pooling.attention(features, mask).mean(-1)
-        return PatchSelectionOutput(self.classifier(pooled), index, offsets, attention, pooled)
+        shares = self.pooling.attention(features, mask).mean(-1)
+        return PatchSelectionOutput(self.classifier(pooled), index, offsets, shares, pooled)
 
     @torch.no_grad()
     def select(self, images: Tensor | list[Tensor] | ImageBatch, places: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class ClassificationTask(L.LightningModule):
         optimizer: made from the parameters.
         schedule: "constant", or "cosine" to fall to zero over all steps of the run.
         warmup: steps over which the learning rate rises.
-        entropy: what a nat of the attention's entropy is worth.
+        entropy: what a nat of the attention's entropy is worth; without effect where there is no attention over a grid.
         contrast: weight of the contrastive loss; 0 leaves it out.
         contrast_from: first epoch with it, counted from 0.
         negative: class of images without an object; None where every class has one.
@@ -124,6 +124,9 @@ class ClassificationTask(L.LightningModule):
         self.supervision = supervision
         if contrast and not hasattr(model, "contrast"):
             raise ValueError(f"contrast needs a network with a contrastive pass; got {type(model).__name__}. Set it 0.")
+        if supervision and not hasattr(model, "attention"):
+            name = type(model).__name__
+            raise ValueError(f"supervision needs a network with an attention over a grid; got {name}. Set it 0.")
         weights = None if class_weights is None else torch.tensor(class_weights)
         if weights is not None and len(weights) != num_classes:
             raise ValueError(f"class_weights must be {num_classes}, one for each class; got {len(weights)}.")

@@ -25,7 +25,7 @@ def look_of(out: Any, model: Any, image_size: tuple[int, int], tile_view_size: t
     """
     look: dict[str, Tensor] = {}
     grid = getattr(out, "attention", None)
-    if grid is not None and grid.ndim == 3:
+    if grid is not None:
         look["attention"] = grid[0].double().flatten().softmax(0).view_as(grid[0]).float()
     drawn = _drawn(out)
     if drawn is not None:
@@ -58,7 +58,7 @@ def _drawn(out: Any) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         share = out.indicators.mean(1)
         logits = out.attention.double().flatten(1).log_softmax(1)
         return out.index, out.offsets, logits.gather(1, out.index.clamp(min=0)).exp(), share
-    return out.index, out.offsets, out.attention, out.attention
+    return out.index, out.offsets, out.shares, out.shares
 
 
 def _tiles(
