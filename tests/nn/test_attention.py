@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from zoomkern.nn import AttentionNetwork
 from zoomkern.nn.attention import local_contrast
+
+PUBLISHED = {"activation": "relu", "score_kernel_size": 3, "padding_mode": "zeros"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,73 @@ def test_each_image_is_scored_alone():
     torch.testing.assert_close(network(view)[1:2], network(view[1:2]))
 
 
-@pytest.mark.parametrize(("arguments", "name"), [({"kernel_size": 4}, "kernel_size"), ({"pool": 0}, "pool")])
+def test_the_default_network_is_the_one_it_was():
+    torch.manual_seed(3)
+    layers = [layer for width in (3, 8) for layer in (nn.Conv2d(width, 8, 3), nn.Tanh())]
+    score = nn.Conv2d(8, 1, 1, bias=False)
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    network = AttentionNetwork(3, pool=2)
+    assert torch.equal(torch.rand(1), after)
+    assert {name: part.shape for name, part in network.state_dict().items()} == {
+        "hidden.0.weight": (8, 3, 3, 3),
+        "hidden.0.bias": (8,),
+        "hidden.2.weight": (8, 8, 3, 3),
+        "hidden.2.bias": (8,),
+        "score.weight": (1, 8, 1, 1),
+    }
+    nn.init.normal_(network.score.weight)
+    score.weight = network.score.weight
+    view = torch.rand(2, 3, 12, 14)
+    wanted = view
+    for layer in layers:
+        wanted = layer(F.pad(wanted, (1,) * 4, mode="replicate")) if isinstance(layer, nn.Conv2d) else layer(wanted)
+    assert torch.equal(network(view), score(F.max_pool2d(wanted, 2)).squeeze(1))
+
+
+@pytest.mark.parametrize("pool", [1, 6])
+def test_the_published_networks_are_their_layers(pool):
+    network = AttentionNetwork(3, **PUBLISHED, pool=pool, pooling="mean")
+    kinds = [type(layer) for layer in network.hidden]
+    assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU]
+    convolutions = [network.hidden[0], network.hidden[2], network.score]
+    assert [layer.weight.shape for layer in convolutions] == [(8, 3, 3, 3), (8, 8, 3, 3), (1, 8, 3, 3)]
+    view = torch.rand(2, 3, 12, 20)
+    logits = network(view)
+    assert torch.equal(logits, torch.zeros(2, 12 // pool, 20 // pool))
+    logits[0, 0, 0].backward()
+    assert network.score.weight.grad.abs().max() > 0
+    nn.init.normal_(network.score.weight)
+    first, second, last = convolutions
+    wanted = F.relu(F.conv2d(view, first.weight, first.bias, padding=1))
+    wanted = F.relu(F.conv2d(wanted, second.weight, second.bias, padding=1))
+    wanted = F.avg_pool2d(F.conv2d(wanted, last.weight, padding=1), pool).squeeze(1)
+    torch.testing.assert_close(network(view), wanted)
+
+
+def test_a_larger_last_kernel_sees_replicated_borders():
+    network = AttentionNetwork(1, (), score_kernel_size=3)
+    nn.init.ones_(network.score.weight)
+    torch.testing.assert_close(network(torch.ones(1, 1, 4, 5)), torch.full((1, 4, 5), 9.0))
+
+
+def test_contrast_is_averaged_where_scores_are():
+    view = torch.rand(2, 1, 8, 8)
+    wanted = F.avg_pool2d(local_contrast(view), 4)
+    torch.testing.assert_close(AttentionNetwork(1, pool=4, pooling="mean", contrast=1.0)(view), wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"kernel_size": 4}, "kernel_size"),
+        ({"pool": 0}, "pool"),
+        ({"score_kernel_size": 2}, "score_kernel_size"),
+        ({"activation": "gelu"}, "activation must be one of 'tanh', 'relu'; got 'gelu'"),
+        ({"pooling": "sum"}, "pooling must be one of 'max', 'mean'; got 'sum'"),
+        ({"padding_mode": "reflect"}, "padding_mode must be one of 'replicate', 'zeros'; got 'reflect'"),
+    ],
+)
 def test_bad_arguments_are_named(arguments, name):
     with pytest.raises(ValueError, match=name):
         AttentionNetwork(1, **arguments)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from zoomkern import checks
+
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+POOLINGS = ("max", "mean")
+PADDING_MODES = ("replicate", "zeros")
 
 
 def local_contrast(view: Tensor, size: int = 5) -> Tensor:
@@ -39,16 +46,30 @@ class AttentionNetwork(nn.Module):
     Args:
         in_channels: channels of the view.
         channels: width of each hidden layer.
-        kernel_size: odd size of every kernel, in view pixels.
-        pool: a max pool of this size before the last layer makes the grid coarser than the view.
+        kernel_size: odd size of every hidden layer's kernel, in view pixels.
+        pool: pooling over squares of this size makes the grid coarser than the view.
         contrast: power of local contrast that attention starts from; None leaves the term out.
+        activation: behind each hidden layer, "tanh" or "relu".
+        score_kernel_size: odd size of the last layer's kernel.
+        pooling: "max" of what the hidden layers say, before the last layer; or "mean" of the scores, behind it.
+        padding_mode: what lies outside the view, "replicate" or "zeros".
 
     Source:
-        Katharopoulos & Fleuret, ICML 2019: convolutions 8-8-1 with tanh, "same" borders.
+        Katharopoulos & Fleuret, ICML 2019: convolutions 8-8-1 with tanh, "same" borders. Kong & Henao, CVPR 2022,
+        official code: 3 x 3 convolutions 8-8-1 with ReLU and zeros outside; in the first stage each tile goes through
+        them alone, with zeros around it, and its scores are averaged. Here tiles lie side by side and see each other.
 
     Example:
         >>> AttentionNetwork(1)(torch.rand(2, 1, 64, 64)).shape
         torch.Size([2, 64, 64])
+
+        Both stages of Kong & Henao on colon cancer, tiles of 25 x 25 view pixels in the first one:
+
+        >>> published = {"activation": "relu", "score_kernel_size": 3, "padding_mode": "zeros"}
+        >>> AttentionNetwork(3, **published, pool=25, pooling="mean")(torch.rand(2, 3, 50, 50)).shape
+        torch.Size([2, 2, 2])
+        >>> AttentionNetwork(3, **published)(torch.rand(2, 3, 50, 50)).shape
+        torch.Size([2, 50, 50])
     """
 
     def __init__(
@@ -58,22 +79,32 @@ class AttentionNetwork(nn.Module):
         kernel_size: int = 3,
         pool: int = 1,
         contrast: float | None = None,
+        activation: str = "tanh",
+        score_kernel_size: int = 1,
+        pooling: str = "max",
+        padding_mode: str = "replicate",
     ) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"AttentionNetwork: kernel_size must be odd and positive; got {kernel_size}.")
+        for name, size in (("kernel_size", kernel_size), ("score_kernel_size", score_kernel_size)):
+            if size < 1 or size % 2 == 0:
+                raise ValueError(f"AttentionNetwork: {name} must be odd and positive; got {size}.")
         if pool < 1:
             raise ValueError(f"AttentionNetwork: pool must be at least 1; got {pool}.")
+        bend = ACTIVATIONS[checks.choice("activation", activation, tuple(ACTIVATIONS))]
+        self.pooling = checks.choice("pooling", pooling, POOLINGS)
+        # replicated borders: a frame of zeros would look like an object to a 3 x 3 kernel
+        borders: Any = {"padding": "same", "padding_mode": checks.choice("padding_mode", padding_mode, PADDING_MODES)}
         layers: list[nn.Module] = []
         width = in_channels
         for hidden in channels:
-            # replicated borders: a frame of zeros would look like an object to a 3 x 3 kernel
-            layers += [nn.Conv2d(width, hidden, kernel_size, padding="same", padding_mode="replicate"), nn.Tanh()]
+            layers += [nn.Conv2d(width, hidden, kernel_size, **borders), bend()]
             width = hidden
-        score = nn.Conv2d(width, 1, 1, bias=False)  # a softmax does not see a bias
+        # a softmax does not see a bias; one pixel has no border, and is not copied to be given one
+        score = nn.Conv2d(width, 1, score_kernel_size, bias=False, **(borders if score_kernel_size > 1 else {}))
         nn.init.zeros_(score.weight)
         self.hidden = nn.Sequential(*layers)
-        self.pool = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
+        kind = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
+        self.pool = kind(pool) if pool > 1 else nn.Identity()
         self.score = score
         self.contrast = None if contrast is None else nn.Parameter(torch.tensor(float(contrast)))
 
@@ -86,7 +117,9 @@ class AttentionNetwork(nn.Module):
         Returns:
             ``[B, Gh, Gw]`` logits, with ``Gh = Vh // pool`` and ``Gw = Vw // pool``.
         """
-        logits: Tensor = self.score(self.pool(self.hidden(view))).squeeze(1)
+        hidden = self.hidden(view)
+        scores: Tensor = self.score(self.pool(hidden)) if self.pooling == "max" else self.pool(self.score(hidden))
+        logits = scores.squeeze(1)
         if self.contrast is not None:
             logits = logits + self.contrast * self.pool(local_contrast(view))
         return logits
