@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoomkern.data import ImageSet
-from zoomkern.models import ZoomIn
+from zoomkern.models import IterativePatchSelection, PerturbedTopK, ZoomIn
 from zoomkern.nn import AttentionNetwork, FeatureNetwork
 from zoomkern.training.data import ClassificationDataModule
 from zoomkern.training.task import ClassificationTask
@@ -107,6 +107,17 @@ def network(features: nn.Module | None = None) -> ZoomIn:
         mean=0.2,
         std=0.2,
     )
+
+
+def selection(number: int = 3) -> IterativePatchSelection:
+    """The best patches of 48 x 48 pixels, of the 16 there are."""
+    return IterativePatchSelection(2, number, 12, features=FeatureNetwork(1, (8,), (3,), (1,)), mean=0.2, std=0.2)
+
+
+def perturbed() -> PerturbedTopK:
+    """The best places of the view."""
+    attention, features = AttentionNetwork(1, (4,), contrast=1.0), FeatureNetwork(1, (8,), (3,), (1,))
+    return PerturbedTopK(2, 3, 12, num_noise=10, attention=attention, features=features, mean=0.2, std=0.2)
 
 
 def parts(images: ImageSet | None = None, **options: Any) -> tuple[ClassificationTask, ClassificationDataModule]:

@@ -1,7 +1,11 @@
 import pytest
 import torch
 
+from zoomkern.training import pictures as module
+from zoomkern.training.folder.look import look_of
 from zoomkern.training.pictures import Pictures, _heaviest, file_name
+from zoomkern.training.predictions import Predictions, write_predictions
+from zoomkern.training.task import ClassificationTask
 
 
 @pytest.mark.parametrize("repetitions", [1, 3])
@@ -13,6 +17,56 @@ def test_a_prediction_draws_its_first_images(small, tmp_path, repetitions):
     wanted = {f"{file_name(data.sets['test'].images.names[i])}.png" for i in data.indices["test"][:3]}
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == wanted
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "pictures").iterdir())
+
+
+@pytest.mark.parametrize(("name", "number"), [("selection", 3), ("selection", 20), ("perturbed", 3)])
+def test_what_the_rivals_read_is_written_and_drawn(small, tmp_path, monkeypatch, name, number):
+    """Of twenty patches the image has sixteen; the rest is padding."""
+    torch.manual_seed(0)
+    task = ClassificationTask(small.selection(number) if name == "selection" else small.perturbed(), 2)
+    _, data = small.parts(num_folds=3)
+    given, real = {}, module.save_attention
+    monkeypatch.setattr(module, "save_attention", lambda path, **kw: (given.update({path.stem: kw}), real(path, **kw)))
+    rows, drawing = Predictions(), Pictures(tmp_path / "pictures", most=10)
+    outputs = small.trainer(tmp_path, callbacks=[rows, drawing]).predict(task, datamodule=data)
+    images = data.sets["test"].images
+    for output in outputs:
+        for row, index in enumerate(output.index.tolist()):
+            there = output.output.index[row] >= 0
+            wanted = output.output.offsets[row][there].tolist()
+            assert len(wanted) == min(number, 16)
+            assert rows.rows[index].places == [(y, x) for y, x in wanted]
+            shown = given[file_name(images.names[index])]
+            assert sorted(shown["offsets"].tolist()) == sorted(wanted)
+            pixels = [images.image(index)[:, y : y + 12, x : x + 12] for y, x in shown["offsets"].tolist()]
+            inside = [i for i, pixel in enumerate(pixels) if pixel.shape == (1, 12, 12)]  # of some a part hangs over
+            assert inside
+            torch.testing.assert_close(shown["patches"][inside], torch.stack([pixels[i] for i in inside]) / 255)
+            if name == "selection":
+                assert shown["attention"] is None
+                torch.testing.assert_close(
+                    shown["probabilities"], output.output.shares[row][there].sort(descending=True)[0]
+                )
+            else:
+                assert float(shown["attention"].sum()) == pytest.approx(1)
+            path = tmp_path / "pictures" / f"{file_name(images.names[index])}.png"
+            assert path.read_bytes().startswith(b"\x89PNG")
+    write_predictions(tmp_path / "predictions.csv", images, rows.rows)
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
+    assert [len(line.split(",")[-1].split("; ")) for line in lines] == [min(number, 16)] * 4
+
+
+@pytest.mark.parametrize("name", ["selection", "perturbed"])
+def test_looks_of_the_rivals_hold_their_patches(small, name):
+    torch.manual_seed(0)
+    model = getattr(small, name)().eval()
+    image = small.Squares().image(1)[None]
+    with torch.no_grad():
+        out = model(*[{"images": image, "view": image[..., ::4, ::4] / 255}[word] for word in model.inputs])
+    look = look_of(out, model, (48, 48), None)
+    assert ("attention" in look) == (name == "perturbed")
+    assert sorted(look["patch_index"].tolist()) == sorted(out.index[0].tolist())
+    assert look["patch_weight"].sum() == pytest.approx(1, abs=1e-6)
 
 
 def test_places_that_count_most_come_first_and_once():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from zoomkern.losses import attention_entropy, in_sample_contrastive
-from zoomkern.models import BagNet, DenseNetwork, IterativePatchSelection, PerturbedTopK
-from zoomkern.nn import AttentionNetwork, FeatureNetwork, LeNet
+from zoomkern.models import BagNet, DenseNetwork, IterativePatchSelection
+from zoomkern.nn import LeNet
 from zoomkern.training.annotations import annotation_loss
 from zoomkern.training.task import ClassificationTask
 
@@ -81,15 +81,6 @@ def test_a_dense_rival_trains_by_the_same_task(small, tmp_path):
         ClassificationTask(DenseNetwork(2, in_channels=1), 2, contrast=1.0)
 
 
-def selection():
-    return IterativePatchSelection(2, 3, 12, features=FeatureNetwork(1, (8,), (3,), (1,)), mean=0.2, std=0.2)
-
-
-def perturbed():
-    parts = {"attention": AttentionNetwork(1, (4,), contrast=1.0), "features": FeatureNetwork(1, (8,), (3,), (1,))}
-    return PerturbedTopK(2, 3, 12, num_noise=10, **parts, mean=0.2, std=0.2)
-
-
 def first_step(small, folder, task):
     """The loss of a first step, and the batch and output that it is of."""
     _, data = small.parts(batch_size=12)
@@ -100,12 +91,12 @@ def first_step(small, folder, task):
 
 
 def test_shares_of_kept_patches_are_no_logits_of_an_attention(small, tmp_path):
-    loss, batch, out = first_step(small, tmp_path, ClassificationTask(selection(), 2, entropy=1.0))
+    loss, batch, out = first_step(small, tmp_path, ClassificationTask(small.selection(), 2, entropy=1.0))
     assert torch.allclose(loss, torch.nn.functional.cross_entropy(out.scores, batch.labels))
 
 
 def test_entropy_and_supervision_take_the_logits_of_a_perturbed_top_k(small, tmp_path):
-    task = ClassificationTask(perturbed(), 2, entropy=0.1, supervision=0.5)
+    task = ClassificationTask(small.perturbed(), 2, entropy=0.1, supervision=0.5)
     loss, batch, out = first_step(small, tmp_path, task)
     expected = (
         torch.nn.functional.cross_entropy(out.scores, batch.labels)
@@ -115,10 +106,11 @@ def test_entropy_and_supervision_take_the_logits_of_a_perturbed_top_k(small, tmp
     assert torch.allclose(loss, expected)
 
 
-@pytest.mark.parametrize("make", [selection, lambda: DenseNetwork(2), lambda: BagNet(2, 17, pooling="attention")])
-def test_supervision_needs_an_attention_over_a_grid(make):
-    model = make()
-    with pytest.raises(ValueError, match=f"supervision needs a network with an .* grid; got {type(model).__name__}"):
+@pytest.mark.parametrize("kind", [IterativePatchSelection, DenseNetwork, BagNet])
+def test_supervision_needs_an_attention_over_a_grid(small, kind):
+    models = {IterativePatchSelection: small.selection, DenseNetwork: lambda: DenseNetwork(2)}
+    model = models.get(kind, lambda: BagNet(2, 17, pooling="attention"))()
+    with pytest.raises(ValueError, match=f"supervision needs a network with an .* grid; got {kind.__name__}"):
         ClassificationTask(model, 2, supervision=1.0)
 
 

@@ -35,6 +35,20 @@ def test_a_png_is_written_for_any_number_of_patches(tmp_path, number, channels):
     assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
 
 
+def test_without_an_attention_the_right_side_is_left_out_and_objects_are_on_the_image(tmp_path):
+    sides = []
+    for objects in (None, torch.tensor([[100, 120, 200, 220]])):
+        save_attention(tmp_path / "p.png", **{**arguments(0), "attention": None}, objects=objects)
+        with Image.open(tmp_path / "p.png") as picture:
+            sides.append(np.asarray(picture.convert("L")).astype(int))
+    without, marked = sides
+    right = without.shape[1] // 2
+    assert (without[without.shape[0] // 3 :, right:] == without[0, 0]).all()  # below the title
+    changed = np.argwhere(without != marked)
+    assert len(changed) > 100
+    assert (changed[:, 1] < right).all()
+
+
 @pytest.mark.parametrize("size", [(64, 6400), (6400, 64)])
 def test_very_long_images_give_a_picture_of_ordinary_size(tmp_path, size):
     save_attention(tmp_path / "p.png", **arguments(size=size))

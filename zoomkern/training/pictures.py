@@ -21,9 +21,10 @@ MOST_TILES, MOST_PATCHES = 8, 20
 
 
 def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: str, subtitle: str) -> bool:
-    """Write a PNG of image ``row`` of a batch: attention, tiles where there are two stages, and what was read.
+    """Write a PNG of image ``row`` of a batch: attention, tiles where there are two stages, and the patches.
 
-    Places that were drawn more than once are shown once; of many, those with the largest weights.
+    Without an attention over a grid there are patches alone, with what each counts. Places that were drawn more than
+    once are shown once; of many, those with the largest weights.
 
     Args:
         path: file to write.
@@ -37,20 +38,23 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     Returns:
         Whether there was anything to show: a dense network looks at everything.
     """
-    if not hasattr(out, "sampled"):
+    found = drawn(out)
+    if found is None:
         return False
+    index, places, probability, weight = (part[row] for part in found)
     image = getattr(batch.images[row], "tensor", batch.images[row])
     size = (image.shape[-2], image.shape[-1])
-    kept = _heaviest(out.sampled.index[row], out.sampled.weight[row], MOST_PATCHES)
-    offsets = out.sampled.offsets[row][kept]
+    kept = _heaviest(index, weight, MOST_PATCHES)
+    offsets = places[kept]
+    grid = out.attention[row] if hasattr(out, "attention") else None
     step = model.reading.get("step", 1)
     overview, light = visible(scaled(image, overview_size(size)))
     common = {
         "overview": overview,
-        "attention": out.attention[row].flatten().softmax(0).view_as(out.attention[row]),
+        "attention": None if grid is None else grid.flatten().softmax(0).view_as(grid),
         "patches": pixels_at(image, offsets, model.patch_size, step, light),
         "offsets": offsets,
-        "probabilities": out.sampled.log_prob[row][kept].exp(),
+        "probabilities": probability[kept],
         "image_size": size,
         "title": title,
         "subtitle": subtitle,
@@ -61,25 +65,39 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
         save_attention(path, **common)
         return True
     cells = out.tile_attention[row].shape[1] * out.tile_attention[row].shape[2]
-    parents = out.sampled.index[row][kept] // cells
+    parents = index[kept] // cells
     wanted = torch.isin(out.tiles.index[row], parents)
     tiles = _heaviest(torch.where(wanted, out.tiles.index[row], -1), out.tiles.weight[row], MOST_TILES)
     shown = torch.isin(parents, out.tiles.index[row][tiles])
     small = getattr(batch.tile_view[row], "tensor", batch.tile_view[row])
-    places = out.tiles.offsets[row][tiles]
+    corners = out.tiles.offsets[row][tiles]
     inside = out.tile_attention[row][tiles]
     common |= {name: common[name][shown] for name in ("patches", "offsets", "probabilities")}
     save_zoom(
         path,
         **common,
-        tile_offsets=(places * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
+        tile_offsets=(corners * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
         tile_size=model.tile_size,
-        tile_views=pixels_at(small, places, model.view_size, 1, light),
+        tile_views=pixels_at(small, corners, model.view_size, 1, light),
         tile_attention=inside.flatten(1).softmax(1).view_as(inside),
         tile_probabilities=out.tiles.log_prob[row][tiles].exp(),
         parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
     )
     return True
+
+
+def drawn(out: Any) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Index, offsets, probability and weight ``[B, N, ...]`` of a network's patches; None where it has none."""
+    sampled = getattr(out, "sampled", None)
+    if sampled is not None:
+        return sampled.index, sampled.offsets, sampled.log_prob.double().exp(), sampled.weight
+    if not hasattr(out, "offsets"):
+        return None
+    if hasattr(out, "indicators"):  # what each patch counts in the patches that the features saw
+        share = out.indicators.mean(1)
+        logits = out.attention.double().flatten(1).log_softmax(1)
+        return out.index, out.offsets, logits.gather(1, out.index.clamp(min=0)).exp(), share
+    return out.index, out.offsets, out.shares, out.shares
 
 
 def distinct(index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

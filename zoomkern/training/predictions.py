@@ -19,7 +19,8 @@ class Row(NamedTuple):
 
     Args:
         probability: of every class.
-        places: ``(y, x)`` of the patches that were read, in pixels of the image; empty where the network reads all.
+        places: ``(y, x)`` of the patches that the scores are made of, in pixels of the image; empty where the network
+            has no patches.
     """
 
     probability: list[float]
@@ -42,9 +43,9 @@ class Predictions(Callback):
 
     def on_predict_batch_end(self, trainer: Any, task: Any, outputs: Any, *_: Any) -> None:
         """Keep the rows of a batch."""
-        sampled = getattr(outputs.output, "sampled", None)
+        patches = getattr(outputs.output, "sampled", outputs.output)
         for i, place in enumerate(outputs.index.tolist()):
-            places = [] if sampled is None else sampled.offsets[i][sampled.index[i] >= 0].tolist()
+            places = patches.offsets[i][patches.index[i] >= 0].tolist() if hasattr(patches, "offsets") else []
             self.rows[place] = Row(outputs.probability[i].tolist(), [(y, x) for y, x in places])
 
     def on_predict_epoch_end(self, trainer: Any, *_: Any) -> None:

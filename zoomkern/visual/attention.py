@@ -30,7 +30,7 @@ def save_attention(
     path: str | os.PathLike[str],
     *,
     overview: Tensor,
-    attention: Tensor,
+    attention: Tensor | None,
     patches: Tensor,
     offsets: Tensor,
     probabilities: Tensor,
@@ -49,15 +49,15 @@ def save_attention(
     Args:
         path: file to write; always a PNG.
         overview: ``[C, h, w]`` the image made small, uint8, or floating point in [0, 1]; 1, 3 or 4 channels.
-        attention: ``[Gh, Gw]`` probability of every cell.
+        attention: ``[Gh, Gw]`` probability of every cell; None leaves the right side out.
         patches: ``[N, C, Ph, Pw]`` in the same range as ``overview``.
         offsets: ``[N, 2]`` int64, top-left ``(y, x)`` of every patch in image pixels.
-        probabilities: ``[N]`` probability of the cell that each patch was drawn for.
+        probabilities: ``[N]`` probability of the cell that each patch was drawn for, or its share of the whole.
         image_size: ``(H, W)`` of the image in pixels.
         title: first line.
         subtitle: second line, smaller.
-        objects: ``[K, 4]`` xyxy in image pixels, marked on the attention as what was there to find: circled, or
-            dotted where they have no area.
+        objects: ``[K, 4]`` xyxy in image pixels, marked on the attention, or on the image where there is none, as
+            what was there to find: circled, or dotted where they have no area.
         step: image pixels from one pixel of a patch to the next.
 
     Raises:
@@ -75,12 +75,14 @@ def save_attention(
     show(left, overview, image_size)
     draw_boxes(left, places)
 
-    right = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
-    show(right, overview, image_size, light=0.45)
-    colours = draw_heat(right, attention, image_size, float(attention.max()))
-    draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
+    marked = left
+    if attention is not None:
+        marked = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
+        show(marked, overview, image_size, light=0.45)
+        colours = draw_heat(marked, attention, image_size, float(attention.max()))
+        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
     if objects is not None:
-        draw_objects(right, objects, max(height, width))
+        draw_objects(marked, objects, max(height, width))
 
     top = HEAD + tall + 0.15
     for i, patch in enumerate(patches):

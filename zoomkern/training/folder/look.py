@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoomkern.training.pictures import distinct
+from zoomkern.training.pictures import distinct, drawn
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -27,9 +27,9 @@ def look_of(out: Any, model: Any, image_size: tuple[int, int], tile_view_size: t
     grid = getattr(out, "attention", None)
     if grid is not None:
         look["attention"] = grid[0].double().flatten().softmax(0).view_as(grid[0]).float()
-    drawn = _drawn(out)
-    if drawn is not None:
-        index, offsets, probability, weight = (part[0] for part in drawn)
+    found = drawn(out)
+    if found is not None:
+        index, offsets, probability, weight = (part[0] for part in found)
         places, share = distinct(index, weight)
         step = model.reading.get("step", 1)
         look |= {
@@ -45,20 +45,6 @@ def look_of(out: Any, model: Any, image_size: tuple[int, int], tile_view_size: t
     if not look:
         return {}
     return {"image_size": np.array(image_size), **{name: value.numpy() for name, value in look.items()}}
-
-
-def _drawn(out: Any) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """Index, offsets, probability and weight of what was read, ``[1, N, ...]``."""
-    sampled = getattr(out, "sampled", None)
-    if sampled is not None:
-        return sampled.index, sampled.offsets, sampled.log_prob.double().exp(), sampled.weight
-    if not hasattr(out, "offsets"):
-        return None
-    if hasattr(out, "indicators"):  # what each patch counts in the patches that the features saw
-        share = out.indicators.mean(1)
-        logits = out.attention.double().flatten(1).log_softmax(1)
-        return out.index, out.offsets, logits.gather(1, out.index.clamp(min=0)).exp(), share
-    return out.index, out.offsets, out.shares, out.shares
 
 
 def _tiles(
