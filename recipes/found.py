@@ -91,6 +91,8 @@ class Finds(Callback):
                 self._add(task.model, outputs.output, row, batch)
 
     def _add(self, model: Any, out: Any, row: int, batch: Any) -> None:
+        if not hasattr(out, "sampled"):
+            raise ValueError(f"{type(model).__name__} must draw patches to find anything. Name runs whose networks do.")
         image, objects, index = batch.images[row], batch.objects[row], out.sampled.index[row]
         size, patch = _sides(image), tuple(model.reading.get("step", 1) * side for side in model.patch_size)
 

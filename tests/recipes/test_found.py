@@ -76,6 +76,13 @@ def test_places_are_those_that_networks_read(stages, padding_mode):
         assert all(1 <= look.rank <= look.places for look in inside)
 
 
+def test_a_network_that_draws_nothing_finds_nothing():
+    batch = SimpleNamespace(objects=[OBJECTS])
+    with pytest.raises(ValueError, match="SimpleNamespace must draw patches"):
+        outputs = SimpleNamespace(output=SimpleNamespace(scores=None))
+        found.Finds().on_predict_batch_end(None, SimpleNamespace(model=SimpleNamespace()), outputs, batch)
+
+
 def test_the_table_by_hand():
     looks = {
         "tiles": [found.Look(0.5, 0.25, 1, 2.5, 4), found.Look(0.0, 0.25, 4, 2.5, 4)],
