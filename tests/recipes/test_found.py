@@ -77,9 +77,8 @@ def test_places_are_those_that_networks_read(stages, padding_mode):
 
 
 def test_a_network_that_draws_nothing_finds_nothing():
-    batch = SimpleNamespace(objects=[OBJECTS])
+    batch, outputs = SimpleNamespace(objects=[OBJECTS]), SimpleNamespace(output=SimpleNamespace(scores=None))
     with pytest.raises(ValueError, match="SimpleNamespace must draw patches"):
-        outputs = SimpleNamespace(output=SimpleNamespace(scores=None))
         found.Finds().on_predict_batch_end(None, SimpleNamespace(model=SimpleNamespace()), outputs, batch)
 
 
