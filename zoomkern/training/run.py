@@ -195,7 +195,7 @@ class Run(LightningCLI):
                     require_same_data(folder.config, self._settings())
             if first:
                 write_whole(folder.config, self._settings())
-            if not _has_stopped(state):
+            if not _has_stopped(state, self._get(self.config, "patience")):
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
             if first:
                 best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation
@@ -256,7 +256,7 @@ class Run(LightningCLI):
             write_predictions(self.folder.predictions, self.datamodule.sets["test"].images, self.predictions.rows)
 
 
-def _has_stopped(checkpoint: dict[str, Any]) -> bool:
-    """Whether training ended because nothing was gained."""
+def _has_stopped(checkpoint: dict[str, Any], patience: int) -> bool:
+    """Whether training ended because nothing was gained for so many epochs; 0: it never does."""
     stops = [state for name, state in checkpoint.get("callbacks", {}).items() if name.startswith("EarlyStopping")]
-    return any(state["wait_count"] >= state["patience"] for state in stops)
+    return patience > 0 and any(state["wait_count"] >= patience for state in stops)
