@@ -238,7 +238,7 @@ def test_training_stops_when_nothing_is_gained(zoomkern, tmp_path):
     last = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
     zoomkern("fit", "--resume=true", "--patience=2", "--trainer.max_epochs=30", "--model.optimizer.lr=0", *counted)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == last  # it does not train on
-    zoomkern("fit", "--resume=true", "--trainer.max_epochs=5", "--model.optimizer.lr=0", *counted)  # unless it is told to
+    zoomkern("fit", "--resume=true", "--trainer.max_epochs=5", "--model.optimizer.lr=0", *counted)  # unless told to
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["epoch"] == 4
 
 
