@@ -61,9 +61,8 @@ class Squares(ImageSet):
 
     def __init__(self, length: int = 12, group_size: int = 1) -> None:
         names = [f"squares/{i}" for i in range(length)]
-        super().__init__(
-            ["none", "square"], names, [i % 2 for i in range(length)], [f"{i // group_size}" for i in range(length)]
-        )
+        groups = [f"{i // group_size}" for i in range(length)] if group_size > 1 else None
+        super().__init__(["none", "square"], names, [i % 2 for i in range(length)], groups)
         self.made = 0
 
     def image(self, index: int) -> Tensor:

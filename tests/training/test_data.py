@@ -50,6 +50,23 @@ def test_official_splits_stay_as_they_are(small):
     assert data.sets["validation"].images is validation
 
 
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_sets_share_no_group(small, name):
+    """But images that are groups of their own may have equal names in two folders."""
+    images, others = small.Squares(24, group_size=2), small.Squares(6, group_size=2)
+    with pytest.raises(ValueError, match=f"{name} must hold other groups .* they share 3, such as '"):
+        module(small, images, **{name: others})
+    others.groups = [f"other {group}" for group in others.groups]
+    module(small, images, **{name: others})
+    module(small, images, **{name: small.Squares(6)})
+
+
+def test_the_test_set_shares_no_group_with_the_validation_set(small):
+    parts = [small.Squares(6, group_size=2) for _ in range(2)]
+    with pytest.raises(ValueError, match="test must hold other groups"):
+        module(small, validation=parts[0], test=parts[1])
+
+
 def test_without_a_test_set_the_validation_images_are_looked_at(small):
     data = module(small, validation=0.25)
     assert data.indices["test"] == data.indices["validation"]

@@ -49,17 +49,16 @@ def annotation_loss(batch: Batch, out: Any, model: Any) -> Tensor:
     device = out.attention.device
     sizes = [(image.shape[-2], image.shape[-1]) for image in batch.images]
     grid = tuple(out.attention.shape[1:])
-    places = list(zip(batch.objects, sizes, strict=True))
+    places = [(objects.to(device, non_blocking=True), size) for objects, size in zip(batch.objects, sizes, strict=True)]
     first = torch.stack([cell_shares(objects, size, grid) for objects, size in places])
-    loss = supervised_attention(out.attention, first.to(device))
+    loss = supervised_attention(out.attention, first)
     if not hasattr(out, "tile_attention"):
         return loss
     inner = tuple(out.tile_attention.shape[2:])
     second = []
-    for (objects, size), small, corner in zip(places, batch.tile_view, out.tiles.offsets.cpu(), strict=True):
-        start = (corner * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor")
+    for (objects, size), small, corner in zip(places, batch.tile_view, out.tiles.offsets, strict=True):
+        start = (corner * corner.new_tensor(size)).div(corner.new_tensor(small.shape[-2:]), rounding_mode="floor")
         start = start.flip(-1).repeat(1, 2)  # [T, 4], xyxy
-        second.append(cell_shares(objects.cpu()[None] - start[:, None], model.tile_size, inner))
-    shares = torch.stack(second).to(device)
-    shares = torch.where((out.tiles.index >= 0)[..., None, None], shares, 0.0)
+        second.append(cell_shares(objects[None] - start[:, None], model.tile_size, inner))
+    shares = torch.where((out.tiles.index >= 0)[..., None, None], torch.stack(second), 0.0)
     return loss + supervised_attention(out.tile_attention.flatten(0, 1), shares.flatten(0, 1))

@@ -46,6 +46,9 @@ class ClassificationDataModule(L.LightningDataModule):
     Attributes:
         has_test: whether test images are others than those that choose the epoch.
 
+    Raises:
+        ValueError: arguments that contradict each other, or sets with named groups (patients, drives) that share one.
+
     Example:
         >>> data = ClassificationDataModule(ColonCancer(root), num_folds=10, fold=3, view_scale=0.1, tile_scale=0.2)
     """
@@ -94,12 +97,15 @@ class ClassificationDataModule(L.LightningDataModule):
             self._hold_out("test", folds[fold].tolist())
         if isinstance(validation, ImageSet):
             self._add("validation", ViewedImages(validation, views, seed, resident))
+            _check_apart(images, validation, "validation")
         else:
             _, held = holdout(images.labels, images.groups, validation, division, self.indices["train"])
             self._hold_out("validation", held.tolist())
         self.has_test = test is not None or num_folds is not None
         if test is not None:
             self._add("test", ViewedImages(test, views, seed, resident))
+            for other in (images, validation) if isinstance(validation, ImageSet) else (images,):
+                _check_apart(other, test, "test")
         elif not self.has_test:
             self.sets["test"], self.indices["test"] = self.sets["validation"], self.indices["validation"]
 
@@ -154,3 +160,15 @@ class ClassificationDataModule(L.LightningDataModule):
         if augmentation is not None:
             images = AugmentedImages(self.sets[split], augmentation)
         return DataLoader(images, batch_sampler=batches, collate_fn=collate, num_workers=self.num_workers)
+
+
+def _check_apart(images: ImageSet, others: ImageSet, name: str) -> None:
+    """No group may be on both sides of a split; images that are groups of their own have names only their set knows."""
+    if images.groups == images.names or others.groups == others.names:
+        return
+    shared = sorted(set(images.groups) & set(others.groups))
+    if shared:
+        raise ValueError(
+            f"{name} must hold other groups than the images it is kept apart from; they share {len(shared)}, such as "
+            f"{shared[0]!r}. Move each group's images to one side, or give one set and num_folds."
+        )

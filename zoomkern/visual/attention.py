@@ -19,6 +19,7 @@ from zoomkern.visual.panels import (
     draw_objects,
     draw_scale,
     frame,
+    image_place,
     outline,
     panel,
     panel_height,
@@ -49,7 +50,7 @@ def save_attention(
     Args:
         path: file to write; always a PNG.
         overview: ``[C, h, w]`` the image made small, uint8, or floating point in [0, 1]; 1, 3 or 4 channels.
-        attention: ``[Gh, Gw]`` probability of every cell; None leaves the right side out.
+        attention: ``[Gh, Gw]`` probability of every cell; None puts the image in the middle.
         patches: ``[N, C, Ph, Pw]`` in the same range as ``overview``.
         offsets: ``[N, 2]`` int64, top-left ``(y, x)`` of every patch in image pixels.
         probabilities: ``[N]`` probability of the cell that each patch was drawn for, or its share of the whole.
@@ -71,7 +72,8 @@ def save_attention(
     figure = frame(title, subtitle, HEAD + tall + 0.15 + strip.height + FOOT)
 
     places = Boxes(offsets, (step * size[0], step * size[1]), [str(i + 1) for i in range(strip.number)])
-    left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, and the patches that were read")
+    label = f"{height} × {width} pixels, and the patches that were read"
+    left = panel(figure, image_place(tall, alone=attention is None), label)
     show(left, overview, image_size)
     draw_boxes(left, places)
 

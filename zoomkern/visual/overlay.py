@@ -17,6 +17,7 @@ from zoomkern.visual.panels import (
     draw_heat,
     draw_scale,
     frame,
+    image_place,
     panel,
     panel_height,
     show,
@@ -46,7 +47,7 @@ def save_overlay(
     Args:
         path: file to write; always a PNG.
         overview: ``[C, h, w]`` the image made small, uint8, or floating point in [0, 1]; 1, 3 or 4 channels.
-        attention: ``[Gh, Gw]`` probability of every cell; None leaves the right side out.
+        attention: ``[Gh, Gw]`` probability of every cell; None puts the image in the middle.
         offsets: ``[N, 2]`` int64, top-left ``(y, x)`` of every patch in image pixels, numbered in this order.
         patch_size: ``(h, w)`` that a patch covers, in image pixels.
         image_size: ``(H, W)`` of the image in pixels.
@@ -67,7 +68,8 @@ def save_overlay(
     if tile_offsets is not None:
         names = [letters(i) for i in range(len(tile_offsets))]
         boxes.insert(0, Boxes(tile_offsets, tile_size, names, SECOND, 1.1))
-    left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, and the patches that were read")
+    label = f"{height} × {width} pixels, and the patches that were read"
+    left = panel(figure, image_place(tall, alone=attention is None), label)
     show(left, overview, image_size)
     draw_boxes(left, *boxes)
     draw_scale_bar(left, image_size, mpp)

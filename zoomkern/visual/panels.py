@@ -112,6 +112,11 @@ def panel_height(image_size: tuple[int, int]) -> float:
     return min(max((WIDTH / 2 - 0.5) * image_size[0] / image_size[1], 2.5), 9.0)
 
 
+def image_place(tall: float, *, alone: bool) -> Place:
+    """Left, top, width and height of the image in inches: on the left, or in the middle where nothing is beside it."""
+    return (3.675 if alone else 0.25, HEAD, 6.65, tall)
+
+
 def axes_at(figure: Figure, place: Place) -> Any:
     """Axes at a place in inches."""
     left, top, width, height = place
