@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from zoomkern.functional import cell_offsets
+from zoomkern.training.pictures import as_read
 from zoomkern.training.run import Run
 from zoomkern.training.weights import load_weights
 
@@ -93,7 +94,8 @@ class Finds(Callback):
     def _add(self, model: Any, out: Any, row: int, batch: Any) -> None:
         if not hasattr(out, "sampled"):
             raise ValueError(f"{type(model).__name__} must draw patches to find anything. Name runs whose networks do.")
-        image, objects, index = batch.images[row], batch.objects[row], out.sampled.index[row]
+        image, objects = as_read(batch.images[row], batch.objects[row], model)
+        index = out.sampled.index[row]
         size, patch = _sides(image), tuple(model.reading.get("step", 1) * side for side in model.patch_size)
 
         def read(places: Tensor) -> Tensor:

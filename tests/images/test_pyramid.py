@@ -91,6 +91,14 @@ def test_bands_and_threads_do_not_change_a_level(threads, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(whole, banded, strict=True))
 
 
+def test_a_pyramid_is_built_in_inference_mode():
+    """Where a data set makes its pyramids while a network predicts."""
+    image = random_image((3, 40, 60))
+    with torch.inference_mode():
+        built = Pyramid.build(image.clone(), threads=2, min_size=8)
+    assert all(torch.equal(a, b) for a, b in zip(built, Pyramid.build(image, min_size=8), strict=True))
+
+
 def test_a_strided_image_is_read_where_it_is():
     base = random_image((3, 40, 60))
     cut = base[:, 3:36:2, 5:50:3]

@@ -108,9 +108,10 @@ def network(features: nn.Module | None = None) -> ZoomIn:
     )
 
 
-def selection(number: int = 3) -> IterativePatchSelection:
+def selection(number: int = 3, **reading: Any) -> IterativePatchSelection:
     """The best patches of 48 x 48 pixels, of the 16 there are."""
-    return IterativePatchSelection(2, number, 12, features=FeatureNetwork(1, (8,), (3,), (1,)), mean=0.2, std=0.2)
+    features = FeatureNetwork(1, (8,), (3,), (1,))
+    return IterativePatchSelection(2, number, 12, features=features, mean=0.2, std=0.2, **reading)
 
 
 def perturbed() -> PerturbedTopK:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from zoomkern.images import Pyramid
 from zoomkern.training import pictures as module
 from zoomkern.training.folder.look import look_of
 from zoomkern.training.pictures import Pictures, _heaviest, file_name
@@ -54,6 +55,25 @@ def test_what_the_rivals_read_is_written_and_drawn(small, tmp_path, monkeypatch,
     write_predictions(tmp_path / "predictions.csv", images, rows.rows)
     lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
     assert [len(line.split(",")[-1].split("; ")) for line in lines] == [min(number, 16)] * 4
+
+
+def test_a_picture_shows_the_level_that_is_read(small, tmp_path, monkeypatch):
+    class Pyramids(small.Squares):
+        def image(self, index):
+            return Pyramid.build(super().image(index), levels=2)
+
+    torch.manual_seed(0)
+    images, given = Pyramids(), {}
+    monkeypatch.setattr(module, "save_attention", lambda path, **kw: given.update({path.stem: kw}))
+    task, (_, data) = ClassificationTask(small.selection(level=1), 2), small.parts(images, num_folds=3)
+    small.trainer(tmp_path, callbacks=[Pictures(tmp_path, most=9)]).predict(task, datamodule=data)
+    assert len(given) == 4
+    for index in data.indices["test"]:
+        shown, level = given[file_name(images.names[index])], images.image(index)[1]
+        assert shown["image_size"] == (24, 24)
+        assert torch.equal(shown["objects"], images.objects(index) / 2)
+        pixels = torch.stack([level[:, y : y + 12, x : x + 12] for y, x in shown["offsets"].tolist()])
+        torch.testing.assert_close(shown["patches"], pixels / 255)
 
 
 @pytest.mark.parametrize("name", ["selection", "perturbed"])

@@ -41,7 +41,8 @@ def halve(image: Tensor, target: Tensor, pool: Executor, done: Callable[[int], N
         for channel in range(image.shape[0]):
             pixels = _as_numpy(image[channel, 2 * top : 2 * bottom])
             mean = mean_of_four(pixels)
-            target[channel, top:bottom].copy_(torch.from_numpy(mean))
+            with torch.inference_mode(target.is_inference()):  # the mode of the thread that made it
+                target[channel, top:bottom].copy_(torch.from_numpy(mean))
         return bottom - top
 
     for count in pool.map(band, range(0, height, rows)):

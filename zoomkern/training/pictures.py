@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from zoomkern.functional import gather_patches
+from zoomkern.images.pyramid import Pyramid
 from zoomkern.images.scaling import scaled
 from zoomkern.training.batches import Batch
 from zoomkern.visual import overview_size, save_attention, save_zoom
@@ -42,7 +43,7 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     if found is None:
         return False
     index, places, probability, weight = (part[row] for part in found)
-    image = getattr(batch.images[row], "tensor", batch.images[row])
+    image, objects = as_read(batch.images[row], batch.objects[row], model)
     size = (image.shape[-2], image.shape[-1])
     kept = _heaviest(index, weight, MOST_PATCHES)
     offsets = places[kept]
@@ -58,7 +59,7 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
         "image_size": size,
         "title": title,
         "subtitle": subtitle,
-        "objects": batch.objects[row],
+        "objects": objects,
         "step": step,
     }
     if not hasattr(out, "tiles"):
@@ -84,6 +85,24 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
         parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
     )
     return True
+
+
+def as_read(image: Any, objects: Tensor, model: Any) -> tuple[Any, Tensor]:
+    """An image and what lies in it as a network sees them that reads another ``level`` of pyramids than the finest.
+
+    Args:
+        image: a tensor, a page-locked image or a pyramid.
+        objects: ``[K, 4]`` xyxy in pixels of the image.
+        model: the network.
+
+    Returns:
+        A tensor or a pyramid that begins with that level, and the boxes in its pixels: those of the network's offsets.
+    """
+    level = model.reading.get("level", getattr(model, "level", None))
+    if not level:
+        return getattr(image, "tensor", image), objects
+    small = Pyramid(image.levels[level:])
+    return small, objects * torch.tensor([small.shape[2] / image.shape[2], small.shape[1] / image.shape[1]]).repeat(2)
 
 
 def drawn(out: Any) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:

@@ -19,7 +19,8 @@ class Row(NamedTuple):
 
     Args:
         probability: of every class.
-        places: ``(y, x)`` of the patches that the scores are made of, in pixels of the image; empty where the network
+        places: ``(y, x)`` of the patches that the scores are made of, in pixels of the image, or
+            of the level of it that the network reads; empty where the network
             has no patches.
     """
 
