@@ -30,7 +30,7 @@ def test_places_are_groups_and_come_in_their_order(places):
     assert images.classes == ["airport", "zoo"]
     assert images.names == ["airport_2_0", "airport_2_9", "airport_2_10", "airport_10_1", "zoo_0_0"]
     assert images.labels == [0, 0, 0, 0, 1]
-    assert images.groups == ["airport_2"] * 3 + ["airport_10", "zoo_0"]
+    assert images.groups == ["train/airport_2"] * 3 + ["train/airport_10", "train/zoo_0"]
     assert images[0].image.shape == (3, 30, 40)
 
 

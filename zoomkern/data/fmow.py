@@ -24,8 +24,8 @@ class FMoW(FileImages):
     """Satellite images of places with a purpose, 62 kinds of them, from a few hundred to 16,000 pixels wide.
 
     The set's RGB version; its pictures made of multispectral bands (``_msrgb``) are left out. Images of one place at
-    several times share a folder, which is the group. ``test`` and ``seq`` are for a set whose test images were sorted
-    into such folders by the mapping that came with their ground truth.
+    several times share a folder, which is the group; each split counts its places from 0. ``test`` and ``seq`` are for
+    a set whose test images were sorted into such folders by the mapping that came with their ground truth.
 
     ::
 
@@ -78,7 +78,8 @@ class FMoW(FileImages):
         if not paths:
             raise ValueError(f"{str(folder)!r} holds no class. Check root and split.")
         names = [path.name.removesuffix(_ENDING) for path in paths]
-        super().__init__(order, names, labels, paths, [path.parent.name for path in paths], max_pixels)
+        groups = [f"{split}/{path.parent.name}" for path in paths]
+        super().__init__(order, names, labels, paths, groups, max_pixels)
 
     def objects(self, index: int) -> Tensor:
         """``[K, 4]`` float64: the boxes that have the image's class.
