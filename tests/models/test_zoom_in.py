@@ -441,6 +441,18 @@ class TestPlaces:
         assert (corner[4:, 4:] == 1).all()
         assert (corner[:4] == 7).all()
 
+    def test_shifted_sub_tiles_say_where_they_were_read(self):
+        images, view, small = grey_images((40, 36), (64, 52), (34, 80))
+        where = {mode: grey_model(padding_mode=mode, align="corners") for mode in ("constant", "shift")}
+        moved, hanging = where["shift"](images, view, small, seed=3), where["constant"](images, view, small, seed=3)
+        assert torch.equal(moved.sampled.index, hanging.sampled.index)
+        assert not torch.equal(moved.sampled.offsets, hanging.sampled.offsets)
+        read = zoomkern.gather_patches(images, moved.sampled.offsets, (10, 8), mean=0.5, std=0.5)
+        assert torch.equal(moved.sampled.patches, read)
+        for image, drawn, places in zip(images, moved.sampled.index >= 0, moved.sampled.offsets, strict=True):
+            room = torch.tensor(image.shape[1:]) - torch.tensor((10, 8))
+            assert ((places[drawn] >= 0) & (places[drawn] <= room)).all()
+
     def test_step_widens_sub_tiles_alone(self):
         image = torch.arange(32 * 32.0).reshape(1, 1, 32, 32)
         model = ZoomIn(
@@ -735,6 +747,8 @@ class TestErrors:
         [
             ({"num_samples": 0}, "num_samples must be between 1"),
             ({"num_samples": 6, "num_tiles": 4}, "num_tiles must divide num_samples = 6; got 4"),
+            ({"patch_size": (33, 8)}, r"patch_size must fit in tile_size = \(32, 24\).*got \(33, 8\) at step 1"),
+            ({"step": 4}, r"patch_size must fit in tile_size.*got \(10, 8\) at step 4"),
             ({"tile_scale": 2.0}, r"tile_scale must lie in \(0, 1\].*got 2.0"),
             ({"tiles": "topk"}, "tiles must be one of .*'topk'"),
             ({"sampler": "replacement"}, "sampler must be one of .*'replacement'"),

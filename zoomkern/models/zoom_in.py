@@ -15,7 +15,7 @@ from zoomkern.models.network import Network
 from zoomkern.models.scales import TwoScales, offsets_of, two_scales
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
 from zoomkern.reference.expectation import GRADIENTS
-from zoomkern.reference.offsets import ALIGNMENTS
+from zoomkern.reference.offsets import ALIGNMENTS, shift_inside
 from zoomkern.reference.sampling import ESTIMATORS
 from zoomkern.typing import PADDED_OFFSET, ImageBatch, Sample, SampledPatches
 
@@ -197,6 +197,12 @@ class ZoomIn(Network):
         self.num_samples = checks.integer("num_samples", num_samples, 1)
         self.patch_size = checks.pair("patch_size", patch_size)
         self.tile_size = checks.pair("tile_size", tile_size)
+        step = checks.integer("step", reading.get("step", 1), 1)
+        if any(step * part > whole for part, whole in zip(self.patch_size, self.tile_size, strict=True)):
+            raise ValueError(
+                f"patch_size must fit in tile_size = {self.tile_size}, whose parts are read; got {self.patch_size} at "
+                f"step {step}. Take smaller patches or larger tiles."
+            )
         if not 0 < tile_scale <= 1:
             raise ValueError(f"tile_scale must lie in (0, 1], 1 being full resolution; got {tile_scale}.")
         self.tile_scale = tile_scale
@@ -446,6 +452,8 @@ class ZoomIn(Network):
         extent = (step * self.patch_size[0], step * self.patch_size[1])
         inside = offsets_of(item, grid, self.tile_size, extent, self.align)
         offsets = torch.where((item < 0)[..., None], PADDED_OFFSET, corner + inside)
+        if self.reading.get("padding_mode") == "shift":
+            offsets = shift_inside(offsets, where.sizes, self.patch_size, step, PADDED_OFFSET)
         return gather_patches(where.images, offsets, self.patch_size, **self.reading), offsets
 
     def _describe(self, patches: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ def cell_offsets(
 
 def shift_inside(offsets: Tensor, sizes: Tensor, patch_size: tuple[int, int], step: int, padded: int) -> Tensor:
     """Move windows inside images of ``sizes [B, 2]``; a window larger than the image covers all of it."""
-    span = offsets.new_tensor([(size - 1) * step + 1 for size in patch_size])  # pixels from first to last read
-    room = (sizes - span)[:, None]
-    moved = torch.minimum(torch.maximum(offsets, room.clamp(max=0)), room.clamp(min=0))
-    return torch.where(offsets == padded, offsets, moved)
+    axes = []
+    for axis, size in enumerate(patch_size):
+        room = sizes[:, axis, None] - ((size - 1) * step + 1)  # beside the pixels from first to last read
+        axes.append(torch.minimum(torch.maximum(offsets[..., axis], room.clamp(max=0)), room.clamp(min=0)))
+    return torch.where(offsets == padded, offsets, torch.stack(axes, dim=-1))
