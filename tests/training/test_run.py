@@ -281,7 +281,33 @@ def test_a_run_keeps_to_its_images(zoomkern, small, tmp_path, capsys, command, w
     assert zoomkern(command, *folds, *free) == 0
     other = small.save_pictures(tmp_path / "other")  # any images may be looked at
     if command == "test":
-        assert zoomkern("test", *folds, f"--data.images.root={other}", "--data.fold=1") == 0
+        with pytest.warns(UserWarning, match="data.images is another set than the run in .* was trained with"):
+            assert zoomkern("test", *folds, f"--data.images.root={other}", "--data.fold=1") == 0
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_path_written_in_another_way_is_the_same_images(zoomkern, pictures, tmp_path, capsys, monkeypatch, command):
+    folds = ["--data.num_folds=2", "--trainer.max_epochs=1"]
+    zoomkern("fit", *folds)
+    resume = ["--resume=true"] if command == "fit" else []
+    monkeypatch.chdir(pictures.parent)
+    same = [*folds, *resume, f"--data.images.root=./{pictures.name}"]
+    assert zoomkern(command, *same) == 0
+    assert "data.fold must be 0, " in complaint(capsys, zoomkern, command, *same, "--data.fold=1")
+
+
+def test_a_checkpoint_is_not_taken_for_weights(zoomkern, tmp_path, capsys):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    (tmp_path / "run" / "weights.safetensors").unlink()  # as where training was interrupted
+    assert "Finish the training with --resume true" in complaint(capsys, zoomkern, "test")
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    assert "is a checkpoint" in complaint(capsys, zoomkern, "test", f"--weights={best}")
+
+
+def test_no_epoch_at_all_leaves_no_curves(zoomkern, tmp_path):
+    assert zoomkern("fit", "--trainer.max_epochs=0") == 0
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+    assert not (tmp_path / "run" / "curves.png").exists()
 
 
 def test_a_recipe_may_ask_for_exact_inference(zoomkern, tmp_path):

@@ -27,10 +27,12 @@ def read_curves(folder: Path) -> dict[str, dict[int, float]]:
 
 
 def draw_curves(path: Path, folder: Path, chosen: int | None) -> None:
-    """Write a PNG of the curves in ``folder``, the ``chosen`` epoch marked."""
+    """Write a PNG of the curves in ``folder``, the ``chosen`` epoch marked; nothing before the first epoch."""
     curves = read_curves(folder)
     panels = {
         panel: {label: sorted(curves[name].items()) for label, name in columns.items() if name in curves}
         for panel, columns in PANELS.items()
     }
-    save_curves(path, {panel: lines for panel, lines in panels.items() if lines}, chosen=chosen)
+    drawn = {panel: lines for panel, lines in panels.items() if lines}
+    if drawn:
+        save_curves(path, drawn, chosen=chosen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ def require_same_data(path: Path, own: str) -> None:
 
 
 def require_same_division(path: Path, own: str) -> None:
-    """Compare which images of a set are held out with those of the run that trained; another set is nobody's business.
+    """Compare which images of a set are held out with those of the run that trained; of another set it only warns.
 
     Args:
         path: the run's configuration.
@@ -41,8 +43,14 @@ def require_same_division(path: Path, own: str) -> None:
     """
     if path.exists():
         then, now = _read(path.read_text()), _read(own)
-        if then["data"]["images"] == now["data"]["images"]:
+        if _value(then, "data.images") == _value(now, "data.images"):
             _require(path, then, now, [f"data.{name}" for name in _DIVISION], "was tested on images that trained it")
+        else:
+            warnings.warn(
+                f"data.images is another set than the run in {str(path.parent)!r} was trained with: the figures count "
+                "only where none of these images is in that one.",
+                stacklevel=2,
+            )
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -64,4 +72,13 @@ def _value(config: dict[str, Any], name: str) -> Any:
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
+    return _resolved(value)
+
+
+def _resolved(value: Any) -> Any:
+    """A setting in which every path that is there is written in one way."""
+    if isinstance(value, dict):
+        return {name: _resolved(part) for name, part in value.items()}
+    if isinstance(value, str) and os.path.exists(path := os.path.expandvars(value)):
+        return os.path.realpath(path)
     return value

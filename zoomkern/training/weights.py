@@ -34,7 +34,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}. Train first, or name the file with --weights.")
+        raise FileNotFoundError(
+            f"there is no file {str(path)!r}, which is written when training ends. Finish the training with "
+            "--resume true, or name a file with --weights."
+        )
+    if path.suffix == ".ckpt":
+        raise ValueError(
+            f"{str(path)!r} is a checkpoint, from which training goes on (--resume true in its folder); weights are in "
+            f"a {SUFFIX} file, written when it ends."
+        )
     try:
         with safe_open(path, "pt") as file:
             network = (file.metadata() or {}).get(_NETWORK)
