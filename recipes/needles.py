@@ -1,8 +1,9 @@
-"""Accuracy against the share of the canvas that the needle fills: ``python -m recipes.ratio`` draws the needle study.
+"""The needle study's pictures: ``python -m recipes.needles`` draws accuracy against the needle and the training set.
 
-A run's folder in ``recipes/results/needle-ratio`` is called ``<network>-<side of the canvas>``; the share is that of
-the data set in its configuration. Bars reach two standard errors to either side: of the mean over seeds, or of a share
-of so many test images where that is larger.
+A run's folder in ``recipes/results/needle-ratio`` is called ``<network>-<side of the canvas>``, and in
+``recipes/results/needle-length`` ``<network>-<number of training canvases>``, whose canvases have a side of 48; what
+is drawn is read from the run's configuration. Bars reach two standard errors to either side: of the mean over seeds,
+or of a share of so many test images where that is larger.
 """
 
 from __future__ import annotations
@@ -19,24 +20,39 @@ import yaml
 from zoomkern.data.idx import DIGIT_SIDE
 from zoomkern.visual import Point, save_lines
 
-RESULTS = Path(__file__).parent / "results" / "needle-ratio"
-PICTURE = Path(__file__).parents[1] / "docs" / "figures" / "needle-ratio.png"
-OPTION = "--data.test.init_args."
+RESULTS = Path(__file__).parent / "results"
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
 
-def object_ratio(run: Path) -> float:
-    """Area of the needle over that of the test canvas, as the run's configuration tells."""
+def canvases(run: Path, split: str) -> dict[str, Any]:
+    """Arguments of a run's canvases, of ``images`` or of ``test``: the recipe's, and what its options changed."""
     configuration = json.loads((run / "configuration.json").read_text())
     (recipe,) = configuration["files"].values()
-    given: dict[str, Any] = dict(yaml.safe_load(recipe)["data"]["test"]["init_args"])
-    for option in configuration["options"]:
-        if option.startswith(OPTION):
-            name, value = option.removeprefix(OPTION).split("=", 1)
-            given[name] = int(value)
-    return float(given.get("object_side", DIGIT_SIDE) ** 2 / given["size"] ** 2)
+    given: dict[str, Any] = dict(yaml.safe_load(recipe)["data"][split]["init_args"])
+    option = f"--data.{split}.init_args."
+    changed = (text.removeprefix(option) for text in configuration["options"] if text.startswith(option))
+    return given | {name: int(value) for name, value in (text.split("=", 1) for text in changed)}
 
 
-def point(run: Path) -> Point:
+def object_share(run: Path) -> float:
+    """Area of the needle over that of the test canvas, in percent."""
+    given = canvases(run, "test")
+    return 100 * float(given.get("object_side", DIGIT_SIDE) ** 2 / given["size"] ** 2)
+
+
+def training_canvases(run: Path) -> float:
+    """How many canvases the run had to learn from, those that choose the epoch included."""
+    return float(canvases(run, "images")["length"])
+
+
+#: The runs of a study, what is on its axis, and how a run tells it.
+STUDIES = {
+    "needle-ratio": (["needle-ratio/*"], "area of the needle / area of the canvas (%)", object_share),
+    "needle-length": (["needle-length/*", "needle-ratio/*-048"], "canvases to learn from", training_canvases),
+}
+
+
+def point(run: Path, x: float) -> Point:
     """Mean accuracy of a run's seeds in percent, and two standard errors of it."""
     folds = [json.loads(path.read_text()) for path in sorted((run / "folds").glob("*.json"))]
     shares = [fold["accuracy"] for fold in folds]
@@ -44,26 +60,24 @@ def point(run: Path) -> Point:
     images = len(folds) * len(folds[0]["probabilities"])
     seeds = statistics.stdev(shares) / math.sqrt(len(shares)) if len(shares) > 1 else 0.0
     error = 2 * max(seeds, math.sqrt(mean * (1 - mean) / images))
-    return Point(100 * object_ratio(run), 100 * mean, 100 * max(mean - error, 0.0), 100 * min(mean + error, 1.0))
+    return Point(x, 100 * mean, 100 * max(mean - error, 0.0), 100 * min(mean + error, 1.0))
 
 
-def lines(folder: Path = RESULTS) -> dict[str, list[Point]]:
+def lines(study: str, results: Path = RESULTS) -> dict[str, list[Point]]:
     """Points of every network."""
+    patterns, _, tell = STUDIES[study]
     found = defaultdict(list)
-    for run in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found[run.name.rsplit("-", 1)[0]].append(point(run))
-    return dict(found)
+    for run in sorted(path for pattern in patterns for path in results.glob(pattern)):
+        found[run.name.rsplit("-", 1)[0]].append(point(run, tell(run)))
+    return dict(sorted(found.items()))
 
 
 def main() -> None:
-    """Draw the picture."""
-    save_lines(
-        PICTURE,
-        lines(),
-        x_label="area of the needle / area of the canvas (%)",
-        y_label="accuracy (%)",
-        levels={"chance": 50.0},
-    )
+    """Draw the pictures."""
+    for study, (_, label, _) in STUDIES.items():
+        save_lines(
+            FIGURES / f"{study}.png", lines(study), x_label=label, y_label="accuracy (%)", levels={"chance": 50.0}
+        )
 
 
 if __name__ == "__main__":
