@@ -299,7 +299,7 @@ def test_a_path_written_in_another_way_is_the_same_images(zoomkern, pictures, tm
 def test_a_checkpoint_is_not_taken_for_weights(zoomkern, tmp_path, capsys):
     zoomkern("fit", "--trainer.max_epochs=1")
     (tmp_path / "run" / "weights.safetensors").unlink()  # as where training was interrupted
-    assert "Finish the training with --resume true" in complaint(capsys, zoomkern, "test")
+    assert "finish it with --resume true" in complaint(capsys, zoomkern, "test")
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
     assert "is a checkpoint" in complaint(capsys, zoomkern, "test", f"--weights={best}")
 

@@ -70,7 +70,7 @@ def test_a_pickle_is_no_safetensors_file(tmp_path):
     with pytest.raises(ValueError, match="no safetensors file"):
         load_weights(path, network())
     assert not (tmp_path / "written").exists()
-    with pytest.raises(FileNotFoundError, match="there is no file .*nowhere', which is written when training ends"):
+    with pytest.raises(FileNotFoundError, match="there is no file .*nowhere'. Training writes it when it ends"):
         load_weights(tmp_path / "nowhere", network())
 
 

@@ -35,8 +35,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no file {str(path)!r}, which is written when training ends. Finish the training with "
-            "--resume true, or name a file with --weights."
+            f"there is no file {str(path)!r}. Training writes it when it ends: finish it with --resume true, or name "
+            "another file with --weights."
         )
     if path.suffix == ".ckpt":
         raise ValueError(
