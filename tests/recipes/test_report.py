@@ -1,6 +1,5 @@
 """The page of recipes agrees with the results beside it, and what recipes name exists."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,27 +7,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from recipes import curves, report
+
 RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def script(name):
-    path = RECIPES / f"{name}.py"
-    if not path.is_file():
-        pytest.skip("the recipes are not here")
-    spec = importlib.util.spec_from_file_location(f"recipes_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_page_shows_the_results():
     page = (RECIPES / "README.md").read_text()
-    assert script("report").filled(page) == page, "run python -m recipes.report"
+    assert report.filled(page) == page, "run python -m recipes.report"
 
 
 def test_a_study_that_the_page_does_not_name_is_an_error(tmp_path, monkeypatch):
-    report = script("report")
     monkeypatch.setattr(report, "ROOT", tmp_path)
     (tmp_path / "results" / "new").mkdir(parents=True)
     with pytest.raises(ValueError, match="has no line '<!-- results: new -->'"):
@@ -36,7 +25,6 @@ def test_a_study_that_the_page_does_not_name_is_an_error(tmp_path, monkeypatch):
 
 
 def test_means_and_deviations_by_hand(tmp_path):
-    report = script("report")
     fold = '{"accuracy": %s, "last_accuracy": 0.5, "optimistic_accuracy": null, "auc": 1.0}'
     for number, accuracy in enumerate((0.8, 0.9, 1.0)):
         path = tmp_path / "one" / "folds" / f"repetition-00-fold-{number:02d}.json"
@@ -54,7 +42,6 @@ def write_fold(path, number, **figures):
 
 
 def test_differences_are_those_of_equal_folds(tmp_path):
-    report = script("report")
     for number, accuracy in enumerate((0.5, 0.6, 0.9)):
         write_fold(tmp_path / "base" / "folds", number, accuracy=accuracy, auc=0.5, loss=1.0)
     for number, accuracy in ((1, 0.7), (2, 0.9), (5, 0.1)):  # the last has no counterpart
@@ -64,7 +51,6 @@ def test_differences_are_those_of_equal_folds(tmp_path):
 
 
 def test_differences_are_written_between_their_marks(tmp_path, monkeypatch):
-    report = script("report")
     monkeypatch.setattr(report, "ROOT", tmp_path)
     for run, accuracy in (("base", 0.5), ("other", 0.6)):
         write_fold(tmp_path / "results" / "study" / run / "folds", 0, accuracy=accuracy, auc=0.5, loss=1.0)
@@ -75,23 +61,6 @@ def test_differences_are_written_between_their_marks(tmp_path, monkeypatch):
     assert report.filled(page) == page
     with pytest.raises(ValueError, match="names a run 'none'"):
         report.filled(page.replace("from base", "from none"))
-
-
-def test_points_of_the_needle_study_by_hand(tmp_path):
-    ratio = script("ratio")
-    run = tmp_path / "max-028"
-    for number, accuracy in enumerate((0.6, 0.8)):
-        write_fold(run / "folds", number, accuracy=accuracy, probabilities={"a": [], "b": []})
-    recipe = "data: {test: {init_args: {size: 64, object_side: 14}}}"
-    configuration = {"options": ["--config", "x.yaml", "--data.test.init_args.size=28"], "files": {"x.yaml": recipe}}
-    (run / "configuration.json").write_text(json.dumps(configuration))
-    (found,) = ratio.lines(tmp_path)["max"]
-    assert (found.x, round(found.y, 6)) == (25.0, 70.0)
-    assert found.high == 100.0
-    assert found.low == pytest.approx(70 - 200 * (0.7 * 0.3 / 4) ** 0.5)  # few images
-    configuration["options"].pop()
-    (run / "configuration.json").write_text(json.dumps(configuration))
-    assert ratio.object_ratio(run) == 14**2 / 64**2
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
@@ -132,7 +101,6 @@ def test_mean_curves_of_folds(tmp_path):
         folder.mkdir(parents=True)
         lines = [f"{epoch},{8 * epoch},{value}" for epoch, value in enumerate(accuracies)]
         (folder / "metrics.csv").write_text("\n".join(["epoch,step,val_accuracy", *lines, ""]))
-    curves = script("curves")
     assert curves.mean_curves(tmp_path) == ({"val_accuracy": [(0, 0.375), (1, 0.75)]}, 2)
     curves.main([str(tmp_path / "curves.png"), f"a run={tmp_path}"])
     assert (tmp_path / "curves.png").read_bytes()[1:4] == b"PNG"
