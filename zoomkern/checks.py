@@ -99,6 +99,19 @@ def temperature(value: Any) -> float:
     return given
 
 
+def pixels(name: str, value: Tensor, channels: int) -> None:
+    """``value`` must be floating point ``[..., channels, h, w]``, as a network's first layer takes it."""
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name} must be floating point; got {value.dtype}. Divide bytes by 255 to have them in [0, 1]."
+        )
+    if value.ndim < 3 or value.shape[-3] != channels:
+        raise ValueError(
+            f"{name} must be [..., C, h, w] with C = {channels} channels, in_channels of this network; got "
+            f"{list(value.shape)}. Make the network with as many channels as the images have, or convert the images."
+        )
+
+
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """``value``, which must be one of ``allowed``."""
     if not isinstance(value, str) or value not in allowed:

@@ -52,6 +52,11 @@ def test_the_table_says_the_same():
     ]
 
 
+def test_a_set_without_objects_does_not_count_them(monkeypatch):
+    monkeypatch.setattr(Boxed, "objects", ImageSet.objects)
+    assert "objects" not in set_statistics(Boxed()).table()
+
+
 def test_an_empty_set_is_an_error():
     with pytest.raises(ValueError, match="image_set must have an image"):
         set_statistics(Boxed(0))

@@ -466,6 +466,12 @@ class TestPlaces:
 
 
 class TestPadding:
+    def test_a_tile_that_holds_the_whole_image_is_warned_of(self):
+        model = tiny_model(num_samples=2)
+        model.tile_size = (25, 25)
+        with pytest.warns(UserWarning, match="tile_size 25 x 25 is larger than an image, 24 x 24 pixels"):
+            model(*tiny_images(), seed=0)
+
     def test_a_tile_gets_no_more_draws_than_it_has_sub_tiles(self):
         model = tiny_model((1, 2), num_samples=5)
         out = model(*tiny_images(50), seed=0)
@@ -506,7 +512,8 @@ class TestPadding:
 
     def test_more_tiles_than_cells_are_padded_and_exact(self):
         model = tiny_model(num_samples=24, tiles="gumbel", num_tiles=6)
-        out = model(*tiny_images(), seed=0)
+        with pytest.warns(UserWarning, match="num_tiles = 6 draws from a grid of 4 cells: the other 2 are padding"):
+            out = model(*tiny_images(), seed=0)
         assert (out.sampled.index >= 0).sum() == 16
         torch.testing.assert_close(out.pooled, model.exact(*tiny_images()).pooled)
 

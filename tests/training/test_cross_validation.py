@@ -214,7 +214,12 @@ def test_a_folder_is_for_one_configuration_and_one_process(ran, recipe, tmp_path
 def test_the_arithmetic_of_the_table():
     generator = random.Random(0)
     results = [
-        {**fold._asdict(), "epoch": 3, **{name: generator.random() for name in cross_validation.FIGURES}}
+        {
+            **fold._asdict(),
+            "epoch": 3,
+            "probabilities": {"a": [], "b": []},
+            **{name: generator.random() for name in cross_validation.FIGURES},
+        }
         for fold in FOLDS
     ]
     lines = [[cell.strip() for cell in line.split("|")] for line in markdown(results).splitlines()]
@@ -226,8 +231,8 @@ def test_the_arithmetic_of_the_table():
         assert lines[5][column] == f"{statistics.fmean(values):.1f} +- {statistics.stdev(means):.1f}"
         assert [line[column] for line in lines[6:]] == [f"{value:.1f}" for value in values]
     assert [lines[4][1], lines[5][1]] == ["4 folds", "2 repetitions"]
-    assert lines[8][1] == "repetition 1, fold 0, epoch 3"
-    assert "0.0 |" in markdown(results[:1]).splitlines()[4]  # one value spreads nowhere
+    assert lines[8][1] == "repetition 1, fold 0, epoch 3, 2 images"
+    assert "+-" not in markdown(results[:1])  # one value spreads nowhere
 
 
 def started(recipe, output, *words):

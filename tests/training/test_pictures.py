@@ -5,7 +5,7 @@ from zoomkern.images import Pyramid
 from zoomkern.training import pictures as module
 from zoomkern.training.folder.look import look_of
 from zoomkern.training.pictures import Pictures, _heaviest, file_name
-from zoomkern.training.predictions import Predictions, write_predictions
+from zoomkern.training.predictions import Predictions, predictions_table
 from zoomkern.training.task import ClassificationTask
 
 
@@ -52,7 +52,7 @@ def test_what_the_rivals_read_is_written_and_drawn(small, tmp_path, monkeypatch,
                 assert float(shown["attention"].sum()) == pytest.approx(1)
             path = tmp_path / "pictures" / f"{file_name(images.names[index])}.png"
             assert path.read_bytes().startswith(b"\x89PNG")
-    write_predictions(tmp_path / "predictions.csv", images, rows.rows)
+    (tmp_path / "predictions.csv").write_text(predictions_table(images, rows.rows))
     lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
     assert [len(line.split(",")[-1].split("; ")) for line in lines] == [min(number, 16)] * 4
 

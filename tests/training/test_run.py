@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
+import signal
 import sys
 
 import numpy as np
@@ -14,6 +16,8 @@ import yaml
 
 from zoomkern.cli.main import main
 from zoomkern.training.checkpoints import load_checkpoint
+from zoomkern.training.divisions import division_table, require_unseen
+from zoomkern.training.task import ClassificationTask
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +51,10 @@ def curves(folder, version=0):
         return list(csv.DictReader(file))
 
 
+def figures(folder, command):
+    return json.loads((folder / f"{command}.json").read_text())
+
+
 def test_fit_validate_test_and_predict(zoomkern, recipe, pictures, tmp_path, capsys):
     folder = tmp_path / "run"
     assert zoomkern("fit") == 0
@@ -61,14 +69,14 @@ def test_fit_validate_test_and_predict(zoomkern, recipe, pictures, tmp_path, cap
     settings = folder / "config.yaml"  # the run's own says everything
     assert yaml.safe_load(settings.read_text())["data"]["images"]["init_args"]["root"] == str(pictures)
     assert zoomkern("validate", config=settings) == 0
-    assert float(curves(folder, 1)[-1]["val_loss"]) == pytest.approx(min(losses), abs=1e-6)
+    assert figures(folder, "validate")["val_loss"] == pytest.approx(min(losses), abs=1e-6)
     assert zoomkern("test", config=settings) == 0
     with open(folder / "confusion.csv") as file:
         head, *rows = csv.reader(file)
     assert head[1:] == [row[0] for row in rows] == ["none", "square"]
     counts = np.array([row[1:] for row in rows], dtype=int)
     assert counts.sum(1).tolist() == [3, 3]
-    assert float(curves(folder, 2)[-1]["test_accuracy"]) == pytest.approx(np.trace(counts) / 6)
+    assert figures(folder, "test")["test_accuracy"] == pytest.approx(np.trace(counts) / 6)
     assert zoomkern("predict", config=settings) == 0
     with open(folder / "predictions.csv") as file:
         table = list(csv.DictReader(file))
@@ -82,6 +90,11 @@ def test_fit_validate_test_and_predict(zoomkern, recipe, pictures, tmp_path, cap
     for row in table:
         found[head[1:].index(row["label"]), head[1:].index(row["predicted"])] += 1
     assert (found == counts).all()
+    said = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("Written: ")]
+    names = ["weights.safetensors", "curves.png", "validate.json", "test.json", "confusion.csv", "predictions.csv"]
+    assert said == [str(folder / name) for name in [*names, "pictures"]]
+    assert all(os.path.exists(path) for path in said)
+    assert len(list((folder / "curves").iterdir())) == 1  # looking draws no curves
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(zoomkern, tmp_path, capsys):
@@ -141,10 +154,16 @@ def test_an_unknown_key_is_named(zoomkern, recipe, tmp_path, capsys, where):
 
 def test_a_recipe_that_is_missing_or_no_yaml(zoomkern, tmp_path, capsys):
     assert "nowhere.yaml" in complaint(capsys, zoomkern, "fit", config=tmp_path / "nowhere.yaml")
-    (tmp_path / "bad.yaml").write_text("model: [")
-    with pytest.raises(SystemExit) as ended:
-        zoomkern("fit", config=tmp_path / "bad.yaml")
-    assert ended.value.code == 2
+    bad = tmp_path / "bad.yaml"
+    for text, message in (
+        ("model: 1\ndata: [", "bad.yaml' is no YAML in line 2, column 8: "),
+        ("image,label\na.png,1\n", "bad.yaml' holds no options, so it is no recipe."),
+        ("", "bad.yaml' holds no options"),
+    ):
+        bad.write_text(text)
+        assert message in complaint(capsys, zoomkern, "fit", config=bad)
+    bad.write_bytes(b"model: \xff\xfe")
+    assert "bad.yaml' is no YAML: 'utf-8' codec" in complaint(capsys, zoomkern, "fit", f"--config={bad}")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +267,7 @@ def test_the_weights_that_are_kept_are_those_that_were_chosen(zoomkern, tmp_path
     zoomkern("fit", averaged, "--trainer.callbacks.decay=0.9", "--trainer.max_epochs=4")
     losses = [float(row["val_loss"]) for row in curves(tmp_path / "run") if row["val_loss"]]
     zoomkern("validate")
-    assert float(curves(tmp_path / "run", 1)[-1]["val_loss"]) == pytest.approx(min(losses), abs=1e-6)
+    assert figures(tmp_path / "run", "validate")["val_loss"] == pytest.approx(min(losses), abs=1e-6)
     last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     current = last["current_model_state"]
     assert any(not torch.equal(value, current[name]) for name, value in last["state_dict"].items())
@@ -281,8 +300,93 @@ def test_a_run_keeps_to_its_images(zoomkern, small, tmp_path, capsys, command, w
     assert zoomkern(command, *folds, *free) == 0
     other = small.save_pictures(tmp_path / "other")  # any images may be looked at
     if command == "test":
-        with pytest.warns(UserWarning, match="data.images is another set than the run in .* was trained with"):
-            assert zoomkern("test", *folds, f"--data.images.root={other}", "--data.fold=1") == 0
+        assert zoomkern("test", *folds, f"--data.images.root={other}", "--data.fold=1") == 0
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_images_that_trained_are_known_by_their_files(zoomkern, pictures, tmp_path, capsys, command):
+    folds = ["--data.num_folds=2", "--data.fold=0", "--trainer.max_epochs=1"]
+    zoomkern("fit", *folds)
+    with open(tmp_path / "run" / "images.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [{row["split"] for row in rows}, len(rows)] == [{"train", "validation", "test"}, 24]
+    assert all(row["file"] == os.path.realpath(pictures / row["image"]) for row in rows)
+
+    def looked_at(*splits):
+        """The command on a table of those images, by another name."""
+        link = tmp_path / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(pictures)
+        chosen = [row["image"] for row in rows if row["split"] in splits]
+        lines = [f"{name},{name.partition('/')[0]}" for name in chosen]
+        (tmp_path / "table.csv").write_text("\n".join(["image,label", *lines]) + "\n")
+        init = json.dumps({"table": str(tmp_path / "table.csv"), "root": str(link)})
+        images = ["--data.images=zoomkern.data.ImageTable", f"--data.images.init_args={init}"]
+        return [command, *images, "--data.validation=0.5"]
+
+    assert " images to look at trained the run in " in complaint(capsys, zoomkern, *looked_at("train"))
+    assert zoomkern(*looked_at("test")) == 0
+
+
+def test_another_set_without_files_is_warned_of(small, tmp_path):
+    then, now = (f"data: {{images: {{class_path: {name}}}}}" for name in ("Circles", "Squares"))
+    (tmp_path / "config.yaml").write_text(then)
+    data = small.parts()[1]
+    (tmp_path / "images.csv").write_text(division_table(data))
+    where = (tmp_path / "config.yaml", tmp_path / "images.csv")
+    with pytest.warns(UserWarning, match="data.images is another set than the run in .* was trained with"):
+        require_unseen(*where, now, data, "test")
+    require_unseen(*where, then, data, "test")
+
+
+def test_what_a_run_lacks_is_said(zoomkern, tmp_path, capsys):
+    with pytest.warns(UserWarning, match="run' holds no checkpoint: training starts anew"):
+        assert zoomkern("fit", "--resume=true", "--trainer.max_epochs=1") == 0
+    channels = ["--model.model.features.init_args.in_channels=3", "--model.model.attention.init_args.in_channels=3"]
+    said = complaint(capsys, zoomkern, "fit", "--folder", str(tmp_path / "other"), *channels)
+    assert "view must be [..., C, h, w] with C = 3 channels, in_channels of this network; got [6, 1, 12, 12]." in said
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            "9 bytes.",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."), "Tried to allocate 9 GiB."),
+    ],
+)
+def test_memory_that_does_not_suffice_is_said_in_a_line(zoomkern, capsys, monkeypatch, error, message):
+    def exhausted(*_):
+        raise error
+
+    monkeypatch.setattr(ClassificationTask, "training_step", exhausted)
+    said = complaint(capsys, zoomkern, "fit")
+    assert f"{message} Fewer --data.batch_size or samples, or images that stay in their files" in said
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_interrupt_says_how_to_go_on(zoomkern, tmp_path, capsys, monkeypatch, epoch):
+    step = ClassificationTask.training_step
+
+    def interrupted(task, *given):
+        if task.current_epoch == epoch:
+            raise KeyboardInterrupt
+        return step(task, *given)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit):
+        zoomkern("fit")
+    signal.signal(signal.SIGINT, handler)  # Lightning's end ignores it
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert last.exists() == (epoch > 0)
+    said = f"the same command with --resume true goes on from {str(last)!r}." if epoch else "there is no checkpoint"
+    assert said in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["zoomkern"])
+    assert zoomkern("fit", "--resume=true") == 0
 
 
 @pytest.mark.parametrize("command", ["fit", "test"])
@@ -319,10 +423,11 @@ def test_a_recipe_may_ask_for_exact_inference(zoomkern, tmp_path):
         "--model.model.inference=exact",
     ]
     zoomkern("fit", *two, "--trainer.max_epochs=1")
-    for seed in (0, 1):  # nothing is drawn
+    losses = set()
+    for seed in (0, 1):
         zoomkern("test", *two, f"--data.seed={seed}")
-    first, second = (curves(tmp_path / "run", version)[-1]["test_loss"] for version in (1, 2))
-    assert first == second
+        losses.add(figures(tmp_path / "run", "test")["test_loss"])
+    assert len(losses) == 1  # nothing is drawn
     zoomkern("predict", *two)
     with open(tmp_path / "run" / "predictions.csv") as file:
         assert {row["places"] for row in csv.DictReader(file)} == {""}

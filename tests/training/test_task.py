@@ -157,6 +157,12 @@ def test_the_learning_rate_rises_and_falls(small, tmp_path):
     assert torch.allclose(torch.tensor(rates).double(), expected)
 
 
+def test_tiles_have_the_scale_that_their_network_takes(small, tmp_path):
+    task, data = small.parts(tile_scale=0.25)
+    with pytest.raises(ValueError, match="tile_scale must be one number .*; got 0.5 in model.*, and 0.25 in data"):
+        small.trainer(tmp_path).fit(task, datamodule=data)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -119,11 +119,19 @@ def test_views_of_different_sizes_share_no_batch(small):
         collate([one, other])
 
 
-def test_images_of_different_kinds_share_no_batch(small):
-    item = ViewedImages(small.Squares(), Views(0.25), seed=0)[0, 0]
-    for other in (item.view.expand(3, -1, -1), item.view.to(torch.uint16)):
-        with pytest.raises(ValueError, match="must have the same channels and type; got 1 of torch.uint.* and [13] of"):
-            collate([item, item._replace(view=other)])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda image: image.expand(3, -1, -1), "3 of torch.uint8"), (lambda image: image.half(), "1 of torch.float16")],
+)
+def test_images_of_one_set_are_of_one_kind(small, change, said):
+    class Mixed(small.Squares):
+        def image(self, index):
+            return change(super().image(index)) if index == 5 else super().image(index)
+
+    images = ViewedImages(Mixed(), Views(0.25), seed=0)
+    images.load(range(5))
+    with pytest.raises(ValueError, match=f"'squares/5' has {said}, 'squares/0' has 1 of torch.uint8. Convert"):
+        images[5, 0]
 
 
 def test_half_precision_is_scaled_as_float32_is():

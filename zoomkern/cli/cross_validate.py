@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 
 from zoomkern.cli.train import require_training
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     from zoomkern.training.cross_validation import cross_validate
 
-    with tqdm(desc="folds", unit="fold") as bar:
+    with tqdm(desc="folds", unit="fold", delay=1e-3) as bar:  # none before it is known that the options fit
 
         def report(done: int, total: int, text: str) -> None:
             bar.total = total
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         )
     table = args.output / "results.md"
     if table.exists():
-        print("\n".join(table.read_text().splitlines()[:6]))
+        print("\n".join(takewhile(lambda line: not line.startswith("| repetition "), table.read_text().splitlines())))
         print(f"Every fold: {table}")
     for failure in failures:
         print(f"failed: {failure}")

@@ -29,6 +29,8 @@ TRAINING = {
 
 #: Commands that only print, so that a broken pipe can be nothing but theirs.
 PRINTING = ("data", "info")
+#: What torch says where memory of the machine or of a GPU does not suffice.
+_NO_MEMORY = ("can't allocate memory", "out of memory")
 #: Commands whose unknown options are those of training.
 PASSING = ("cross-validate",)
 
@@ -79,6 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.flags.dev_mode or words[0] not in (*TRAINING, *PASSING):
             raise
         parser.exit(2, f"zoomkern {words[0]}: {_sentence(error)}\n")
+    except RuntimeError as error:
+        if sys.flags.dev_mode or not any(said in str(error) for said in _NO_MEMORY):
+            raise
+        cure = "Fewer --data.batch_size or samples, or images that stay in their files (stored: true), take less"
+        parser.exit(2, f"zoomkern {words[0]}: {_sentence(error).splitlines()[0]} {cure}.\n")
 
 
 def _sentence(error: Exception) -> str:

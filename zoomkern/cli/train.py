@@ -17,7 +17,9 @@ def main(words: Sequence[str]) -> int:
     require_training()
     from zoomkern.training.run import Run
 
-    Run(words)
+    run = Run(words)
+    for path in run.written:
+        print(f"Written: {path}")
     return 0
 
 

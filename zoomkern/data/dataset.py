@@ -82,6 +82,10 @@ class ImageSet(Dataset[Example]):
     def size(self, index: int) -> tuple[int, int]:
         """``(H, W)`` in pixels, without decoding the image."""
 
+    def source(self, index: int) -> str:
+        """The file that holds this image and no other; "" where there is none."""
+        return ""
+
     def objects(self, index: int) -> Tensor:
         """``[K, 4]`` float64 xyxy, as :class:`Example` holds them."""
         return torch.zeros(0, 4, dtype=torch.float64)

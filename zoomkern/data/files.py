@@ -76,6 +76,10 @@ class FileImages(ImageSet):
         width, height = self.reader(index).dimensions
         return height, width
 
+    def source(self, index: int) -> str:
+        """The image's file, its path written in the one way that leads over no link."""
+        return os.path.realpath(self._paths[index])
+
     def reader(self, index: int) -> Reader:
         """Of the image's file.
 
@@ -142,7 +146,7 @@ def require_file(path: Path, named_by: str = "") -> Path:
     """
     if not path.is_file():
         source = f", which {named_by} names" if named_by else ""
-        raise FileNotFoundError(f"there is no file {str(path)!r}{source}. Unpack or fetch the set again.")
+        raise FileNotFoundError(f"there is no file {str(path)!r}{source}. Correct the path, or fetch the file again.")
     return path
 
 

@@ -52,7 +52,8 @@ class SetStatistics(NamedTuple):
         rows = [("images", f"{self.num_images:,}"), ("groups", f"{self.num_groups:,}")]
         rows += [(f"  {name}", f"{count:,}") for name, count in self.class_counts.items()]
         rows += [("height", _line(self.heights)), ("width", _line(self.widths))]
-        rows += [("objects", f"{self.num_objects:,}"), ("  per image", _line(self.objects_per_image))]
+        if self.num_objects:
+            rows += [("objects", f"{self.num_objects:,}"), ("  per image", _line(self.objects_per_image))]
         if self.ratios:
             percent = _line(_spread([100 * ratio for ratio in self.ratios]))
             rows += [("  % of the image", f"{percent}  (of {len(self.ratios):,} images)")]

@@ -23,6 +23,7 @@ from zoomkern.images.places import (
 from zoomkern.images.pyramid import Pyramid
 from zoomkern.images.readers import open_image
 from zoomkern.images.resolve import resolve_images
+from zoomkern.images.scaling import scaled
 from zoomkern.images.tiles import TileCache
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "read_polygons",
     "resolve_images",
     "save_geojson",
+    "scaled",
     "share_at",
     "tissue_mask",
     "user_mask",

@@ -135,6 +135,7 @@ class BagNet(Network):
             for block, size in enumerate(sizes):
                 layers.append(Bottleneck(width, hidden, 1 if block else stride, size))
                 width = hidden
+        self.in_channels = in_channels
         self.layers = nn.Sequential(*layers)
         checks.choice("pooling", pooling, POOLINGS)
         if pooling == "attention":
@@ -153,8 +154,13 @@ class BagNet(Network):
 
         Returns:
             Class scores with the features behind them.
+
+        Raises:
+            ValueError: images of different sizes or of other channels.
         """
-        features: Tensor = self.layers(whole_images(images, device_of(self), **self.reading))  # [B, D, h, w]
+        whole = whole_images(images, device_of(self), **self.reading)  # [B, C, H, W]
+        checks.pixels("images", whole, self.in_channels)
+        features: Tensor = self.layers(whole)  # [B, D, h, w]
         pooled: Tensor = self.pooling(features)
         return BagNetOutput(self.classifier(pooled), features, pooled)
 

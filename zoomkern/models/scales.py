@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +31,12 @@ class TwoScales(NamedTuple):
     grid: tuple[int, int]
 
 
-def two_scales(images: Any, tile_view: Any, logits: Tensor, scale: float) -> TwoScales:
+def two_scales(
+    images: Any, tile_view: Any, logits: Tensor, scale: float, tile_size: tuple[int, int] = (1, 1)
+) -> TwoScales:
     """The images at both scales, checked against each other and against the grid ``[B, Gh, Gw]`` of ``logits``.
+
+    An image that is smaller than ``tile_size`` both ways is worth a warning.
 
     Raises:
         ValueError: not one image for each row of ``logits``, or ``tile_view`` is not ``scale`` times the images.
@@ -43,6 +48,7 @@ def two_scales(images: Any, tile_view: Any, logits: Tensor, scale: float) -> Two
             raise ValueError(f"{name} must be one for each of the {logits.shape[0]} of view; got {count}.")
     if not torch.compiler.is_compiling():
         _check_scale(full, small, scale)
+        _warn_of_large_tiles(full, tile_size)
     sizes, tile_sizes = (_pixels(given, logits.device) for given in (full, small))
     return TwoScales(full, small, sizes, tile_sizes, (logits.shape[1], logits.shape[2]))
 
@@ -72,6 +78,18 @@ def _pixels(images: Any, device: torch.device) -> Tensor:
         return torch.stack(axes, 1)
     sizes = torch.tensor(_host_sizes(images), dtype=torch.int64).reshape(-1, 2)
     return sizes.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else sizes
+
+
+def _warn_of_large_tiles(images: Any, tile_size: tuple[int, int]) -> None:
+    """A tile that holds the whole image leaves its network nothing to choose."""
+    for size in _host_sizes(images):
+        if size[0] < tile_size[0] and size[1] < tile_size[1]:
+            warnings.warn(
+                f"tile_size {tile_size[0]} x {tile_size[1]} is larger than an image, {size[0]} x {size[1]} pixels: "
+                "every tile holds all of it, and what hangs over its edges. Make tile_size smaller.",
+                stacklevel=2,
+            )
+            return
 
 
 def _check_scale(images: Any, tile_view: Any, scale: float) -> None:

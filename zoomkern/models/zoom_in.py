@@ -12,6 +12,7 @@ from zoomkern import checks
 from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
 from zoomkern.functional.seeds import derived_seed, image_seeds
 from zoomkern.models.network import Network
+from zoomkern.models.plan import Plan, warn_of_padding
 from zoomkern.models.scales import TwoScales, offsets_of, two_scales
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
 from zoomkern.reference.expectation import GRADIENTS
@@ -65,30 +66,6 @@ class ExactOutput(NamedTuple):
     attention: Tensor
     tile_attention: Tensor
     pooled: Tensor
-
-
-class Plan(NamedTuple):
-    """How tiles and the sub-tiles inside them are drawn.
-
-    Args:
-        tiles: sampler of the first stage, and ``tile_estimator`` its weight rule.
-        tile_estimator: see ``tiles``.
-        num_tiles: draws of the first stage in each repetition.
-        most: draws inside one tile, at most.
-        total: sub-tiles per image in each repetition, at most.
-        sampler: sampler inside a tile, and ``estimator`` its weight rule.
-        estimator: see ``sampler``.
-        repetitions: independent draws of both stages whose estimates are averaged.
-    """
-
-    tiles: str
-    tile_estimator: str | None
-    num_tiles: int
-    most: int
-    total: int
-    sampler: str
-    estimator: str | None
-    repetitions: int
 
 
 class ZoomIn(Network):
@@ -161,6 +138,9 @@ class ZoomIn(Network):
 
     Example:
         >>> model = ZoomIn(2, 10, (27, 27), tile_size=(250, 250), tile_scale=0.2, in_channels=3, mean=0.5, std=0.5)
+        >>> images = torch.randint(256, (4, 3, 500, 500), dtype=torch.uint8)
+        >>> tile_view = [zoomkern.images.scaled(image, (100, 100)) for image in images]
+        >>> view = torch.stack([zoomkern.images.scaled(image, (50, 50)) for image in images]) / 255
         >>> out = model(images, view, tile_view)
         >>> loss = F.cross_entropy(out.scores, labels) + entropy_regulariser(out.attention, 1e-5)
         >>> loss = loss + in_sample_contrastive(model.contrast(images, view, tile_view).scores, labels)
@@ -315,7 +295,7 @@ class ZoomIn(Network):
         """
         checks.integer("chunk", chunk, 1)
         logits = self._first_logits(view, complement)
-        where = two_scales(images, tile_view, logits, self.tile_scale)
+        where = two_scales(images, tile_view, logits, self.tile_scale, self.tile_size)
         alpha = _softmax(logits.flatten(1))  # [B, L]
         cells = torch.arange(alpha.shape[1], device=alpha.device).expand_as(alpha)
         shares, bags, inner = [], [], []
@@ -358,13 +338,15 @@ class ZoomIn(Network):
         self, images: Any, view: Tensor, tile_view: Any, seed: int | Tensor | None, plan: Plan, complement: bool
     ) -> ZoomInOutput:
         logits = self._first_logits(view, complement)  # [B, Gh, Gw]
-        where = two_scales(images, tile_view, logits, self.tile_scale)
+        where = two_scales(images, tile_view, logits, self.tile_scale, self.tile_size)
         seeds = _repeated(image_seeds(seed, logits.shape[0], logits.device), plan.repetitions)  # [B, R]
         outer, counts = self._draw_tiles(logits, seeds, plan)  # [B, T]
         views, places, start = self._read_tiles(where, outer.index)
         inside = self._second_logits(views, complement)  # [B, T, gh, gw]
         grid = (inside.shape[2], inside.shape[3])
         cells = grid[0] * grid[1]
+        if not torch.compiler.is_compiling():
+            warn_of_padding(plan, logits.shape[1] * logits.shape[2], cells)
         most = min(plan.most, cells)
         inner = sample(
             inside.flatten(0, 1),

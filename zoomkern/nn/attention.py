@@ -102,6 +102,7 @@ class AttentionNetwork(nn.Module):
         # a softmax does not see a bias; one pixel has no border, and is not copied to be given one
         score = nn.Conv2d(width, 1, score_kernel_size, bias=False, **(borders if score_kernel_size > 1 else {}))
         nn.init.zeros_(score.weight)
+        self.in_channels = in_channels
         self.hidden = nn.Sequential(*layers)
         kind = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
         self.pool = kind(pool) if pool > 1 else nn.Identity()
@@ -116,7 +117,12 @@ class AttentionNetwork(nn.Module):
 
         Returns:
             ``[B, Gh, Gw]`` logits, with ``Gh = Vh // pool`` and ``Gw = Vw // pool``.
+
+        Raises:
+            TypeError: a view that is not floating point.
+            ValueError: one of other channels.
         """
+        checks.pixels("view", view, self.in_channels)
         hidden = self.hidden(view)
         scores: Tensor = self.score(self.pool(hidden)) if self.pooling == "max" else self.pool(self.score(hidden))
         logits = scores.squeeze(1)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoomkern import checks
+
 
 class FeatureNetwork(nn.Module):
     """Convolutions with ReLU, a global max pool, unit length.
@@ -52,6 +54,7 @@ class FeatureNetwork(nn.Module):
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             layers += [convolution, nn.ReLU()]
             width = hidden
+        self.in_channels = in_channels
         self.layers = nn.Sequential(*layers)
         self.out_features = width
         self.normalise = normalise
@@ -64,7 +67,12 @@ class FeatureNetwork(nn.Module):
 
         Returns:
             ``[M, D]``, nonnegative, of unit length where ``normalise`` (a patch that excites nothing stays 0).
+
+        Raises:
+            TypeError: patches that are not floating point.
+            ValueError: patches of other channels.
         """
+        checks.pixels("patches", patches, self.in_channels)
         maps: Tensor = self.layers(patches)  # [M, D, h, w]
         features = maps.amax((2, 3))
         return F.normalize(features, dim=1, eps=1e-6) if self.normalise else features

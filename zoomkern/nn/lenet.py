@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoomkern import checks
+
 #: Side of the smallest patch of which a pixel is left after two valid 5 x 5 convolutions and two halvings.
 LEAST_SIDE = 16
 
@@ -42,6 +44,7 @@ class LeNet(nn.Module):
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             norm: list[nn.Module] = [nn.BatchNorm2d(hidden)] if batch_norm else []
             layers += [convolution, *norm, nn.ReLU(), nn.MaxPool2d(2)]
+        self.in_channels = in_channels
         self.layers = nn.Sequential(*layers)
         self.normalise = normalise
 
@@ -55,8 +58,10 @@ class LeNet(nn.Module):
             ``[M, 48]``, nonnegative, of unit length where ``normalise`` (a patch that excites nothing stays 0).
 
         Raises:
-            ValueError: smaller patches.
+            TypeError: patches that are not floating point.
+            ValueError: smaller patches, or patches of other channels.
         """
+        checks.pixels("patches", patches, self.in_channels)
         if min(patches.shape[-2:]) < LEAST_SIDE:
             raise ValueError(
                 f"patches must have at least {LEAST_SIDE} x {LEAST_SIDE} pixels for LeNet; got {list(patches.shape)}. "

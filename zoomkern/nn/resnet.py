@@ -95,6 +95,7 @@ class ResNetFeatures(nn.Module):
             for block in range(count):
                 layers.append(BasicBlock(width, hidden, 2 if stage and not block else 1, norm))
                 width = hidden
+        self.in_channels = in_channels
         self.layers = nn.Sequential(*layers)
         self.pool = checks.choice("pool", pool, POOLS)
         self.normalise = normalise
@@ -108,7 +109,12 @@ class ResNetFeatures(nn.Module):
 
         Returns:
             ``[M, D]``, nonnegative.
+
+        Raises:
+            TypeError: patches that are not floating point.
+            ValueError: patches of other channels.
         """
+        checks.pixels("patches", patches, self.in_channels)
         maps: Tensor = self.layers(patches)  # [M, D, h, w]
         features = maps.amax((2, 3)) if self.pool == "max" else maps.mean((2, 3))
         return F.normalize(features, dim=1, eps=1e-6) if self.normalise else features

@@ -62,10 +62,6 @@ def collate(items: list[Item]) -> Batch:
     Raises:
         ValueError: views of different sizes, which no batch can hold.
     """
-    kinds = {(item.view.shape[0], item.view.dtype) for item in items}
-    if len(kinds) != 1:
-        said = " and ".join(f"{count} of {dtype}" for count, dtype in sorted(kinds, key=str))
-        raise ValueError(f"images of a batch must have the same channels and type; got {said}. Convert some of them.")
     sizes = {tuple(item.view.shape) for item in items}
     if len(sizes) != 1:
         raise ValueError(

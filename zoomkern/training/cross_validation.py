@@ -192,10 +192,12 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         ]
         for name in shown
     }
-    lines = [_row(f"{len(results)} folds", [_spread(every[name]) for name in shown])]
-    lines += [_row(f"{len(means['accuracy'])} repetitions", [_spread(means[name]) for name in shown])]
+    lines = [_row(f"{len(results)} fold{'s' * (len(results) > 1)}", [_spread(every[name]) for name in shown])]
+    if len(means["accuracy"]) > 1:
+        lines += [_row(f"{len(means['accuracy'])} repetitions", [_spread(means[name]) for name in shown])]
     for result in results:
-        label = f"repetition {result['repetition']}, fold {result['fold']}, epoch {result['epoch']}"
+        images = len(result["probabilities"])
+        label = f"repetition {result['repetition']}, fold {result['fold']}, epoch {result['epoch']}, {images} images"
         lines.append(_row(label, [f"{100 * result[name]:.1f}" for name in shown]))
     return f"Percent, mean and standard deviation.\n\n{head}{''.join(lines)}"
 
@@ -205,8 +207,8 @@ def _row(label: str, cells: Sequence[str]) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    deviation = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.fmean(values):.1f} +- {deviation:.1f}"
+    deviation = f" +- {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.1f}{deviation}"
 
 
 def _result_path(folder: Path, fold: Fold) -> Path:

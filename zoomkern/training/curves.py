@@ -11,6 +11,7 @@ from zoomkern.visual import save_curves
 PANELS = {
     "loss": {"training": "train_loss", "validation": "val_loss", "contrast": "train_contrast"},
     "accuracy": {"validation": "val_accuracy", "test, watched": "watched_accuracy"},
+    "AUC": {"validation": "val_auc"},
 }
 
 

@@ -80,6 +80,7 @@ class ClassificationDataModule(L.LightningDataModule):
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.num_workers = checks.integer("num_workers", num_workers, 0)
         self.seed = seed
+        self.tile_scale = tile_scale
         views = Views(view_scale, None if view_size is None else checks.pair("view_size", view_size), tile_scale)
         self.sets = {"train": ViewedImages(images, views, seed, resident)}
         self.indices = {"train": list(range(len(images)))}

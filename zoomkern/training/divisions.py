@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from zoomkern.training.data import ClassificationDataModule
 
 #: What a run may be resumed with that it did not begin with.
 _FREE = ("num_workers", "resident", "watch_test")
@@ -31,26 +35,51 @@ def require_same_data(path: Path, own: str) -> None:
         _require(path, then, now, ["seed_everything", *names], "went on with other images, batches or draws")
 
 
-def require_same_division(path: Path, own: str) -> None:
-    """Compare which images of a set are held out with those of the run that trained; of another set it only warns.
+def division_table(data: ClassificationDataModule) -> str:
+    """CSV: every image, the split that it is in, and its file where it has one."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "split", "file"])
+    for split in ("train", "validation", "test") if data.has_test else ("train", "validation"):
+        images = data.sets[split].images
+        table.writerows([images.names[i], split, images.source(i)] for i in data.indices[split])
+    return text.getvalue()
+
+
+def require_unseen(config: Path, table: Path, own: str, data: ClassificationDataModule, split: str) -> None:
+    """Compare the images to look at with those that trained a run: by their files, or else by the configurations.
 
     Args:
-        path: the run's configuration.
+        config: the run's configuration.
+        table: the run's :func:`division_table`.
         own: the configuration to look with, as YAML.
+        data: the images to look at.
+        split: which of them.
 
     Raises:
-        ValueError: the images are the same, and others of them are held out; the message says why.
+        ValueError: some trained the run; the message says which, or what of the configuration makes it so.
     """
-    if path.exists():
-        then, now = _read(path.read_text()), _read(own)
-        if _value(then, "data.images") == _value(now, "data.images"):
-            _require(path, then, now, [f"data.{name}" for name in _DIVISION], "was tested on images that trained it")
-        else:
-            warnings.warn(
-                f"data.images is another set than the run in {str(path.parent)!r} was trained with: the figures count "
-                "only where none of these images is in that one.",
-                stacklevel=2,
+    if not config.exists():
+        return
+    then, now = _read(config.read_text()), _read(own)
+    same = _value(then, "data.images") == _value(now, "data.images")
+    if same:
+        _require(config, then, now, [f"data.{name}" for name in _DIVISION], "was tested on images that trained it")
+    files = {data.sets[split].images.source(i) for i in data.indices[split]} - {""}
+    if files and table.exists():
+        with table.open(newline="") as file:
+            seen = sorted(files & {row["file"] for row in csv.DictReader(file) if row["split"] == "train"})
+        if seen:
+            raise ValueError(
+                f"{len(seen)} of the {len(data.indices[split])} images to look at trained the run in "
+                f"{str(config.parent)!r}, such as {seen[0]!r}. Give other images, or its own {config.name}."
             )
+    elif not same:
+        warnings.warn(
+            f"data.images is another set than the run in {str(config.parent)!r} was trained with: the figures count "
+            "only where none of these images is in that one.",
+            stacklevel=2,
+        )
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -61,6 +90,9 @@ def _read(text: str) -> dict[str, Any]:
 def _require(path: Path, then: dict[str, Any], now: dict[str, Any], names: list[str], harm: str) -> None:
     for name in names:
         first, second = _value(then, name), _value(now, name)
+        while isinstance(first, dict) and isinstance(second, dict) and first != second:  # say no more than differs
+            part = next(key for key in first | second if first.get(key) != second.get(key))
+            name, first, second = f"{name}.{part}", first.get(part), second.get(part)
         if first != second:
             raise ValueError(
                 f"{name} must be {first!r}, with which the run in {str(path.parent)!r} was trained, or it {harm}; got "

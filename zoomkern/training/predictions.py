@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from zoomkern.data.dataset import ImageSet
-from zoomkern.images.files import write_whole
 
 
 class Row(NamedTuple):
@@ -57,8 +55,8 @@ class Predictions(Callback):
             self.rows = {place: row for part in parts for place, row in part.items()}
 
 
-def write_predictions(path: Path, images: ImageSet, rows: dict[int, Row]) -> None:
-    """Write a CSV file: image, its label, the predicted class, each class's probability, places as ``y x; y x``."""
+def predictions_table(images: ImageSet, rows: dict[int, Row]) -> str:
+    """CSV: image, its label, the predicted class, each class's probability, places as ``y x; y x``."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "label", "predicted", *images.classes, "places"])
@@ -67,13 +65,13 @@ def write_predictions(path: Path, images: ImageSet, rows: dict[int, Row]) -> Non
         places = "; ".join(f"{y} {x}" for y, x in row.places)
         label = images.classes[images.labels[place]]
         table.writerow([images.names[place], label, predicted, *row.probability, places])
-    write_whole(path, text.getvalue())
+    return text.getvalue()
 
 
-def write_confusion(path: Path, classes: list[str], counts: list[list[int]]) -> None:
-    """Write a CSV file: a row for each true class, a column for each predicted one."""
+def confusion_table(classes: list[str], counts: list[list[int]]) -> str:
+    """CSV: a row for each true class, a column for each predicted one."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["true \\ predicted", *classes])
     table.writerows([name, *row] for name, row in zip(classes, counts, strict=True))
-    write_whole(path, text.getvalue())
+    return text.getvalue()

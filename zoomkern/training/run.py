@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,9 +21,10 @@ from zoomkern.images.files import alone, write_whole
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
-from zoomkern.training.divisions import require_same_data, require_same_division
+from zoomkern.training.divisions import division_table, require_same_data, require_unseen
 from zoomkern.training.pictures import Pictures
-from zoomkern.training.predictions import Predictions, write_confusion, write_predictions
+from zoomkern.training.predictions import Predictions, confusion_table, predictions_table
+from zoomkern.training.recipes import require_recipes
 from zoomkern.training.tables import WholeCSVLogger
 from zoomkern.training.task import ClassificationTask
 from zoomkern.training.weights import CLASSES, SUFFIX, load_weights, require_same, save_weights
@@ -35,6 +37,8 @@ _NOISE = (
     "LightningCLI's args parameter",
     ".*LeafSpec.* is deprecated",
     ".*does not have many workers",
+    ".*your dataloader is not resumable",  # it is
+    "Checkpoint directory .* exists and is not empty",
     ".*custom batch sampler `LookingBatches`",
 )
 
@@ -70,10 +74,13 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.weights = self.path / f"weights{SUFFIX}"
         self.classes = self.path / CLASSES
+        self.division = self.path / "images.csv"
         self.confusion = self.path / "confusion.csv"
+        self.figures = {command: self.path / f"{command}.json" for command in ("validate", "test")}
         self.predictions = self.path / "predictions.csv"
         self.pictures = self.path / "pictures"
         self.curves = self.path / "curves"
+        self.curves_picture = self.path / "curves.png"
 
 
 class Run(LightningCLI):
@@ -87,14 +94,21 @@ class Run(LightningCLI):
         words: a command and its options; the options alone where ``command`` is False.
         command: run the command; False only makes ``model``, ``datamodule`` and ``trainer``.
 
+    Attributes:
+        written: results of the command that are worth looking at, for there is more in the folder.
+
     Raises:
         SystemExit: options that do not fit; what is wrong was printed.
+        FileNotFoundError: there is no such recipe.
+        ValueError: a recipe is no YAML, or what it says does not fit.
         FileExistsError: the folder holds a run already, and ``--resume true`` was not given.
     """
 
     def __init__(self, words: Sequence[str], command: bool = True) -> None:
         _quieten()
+        require_recipes(words)
         self.predictions = Predictions()
+        self.written: list[Path] = []
         super().__init__(
             ClassificationTask,
             ClassificationDataModule,
@@ -148,7 +162,10 @@ class Run(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer, with this run's curves and checkpoints."""
         path = self.folder.path
-        kwargs.setdefault("logger", [WholeCSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")])
+        if self.subcommand in (None, "fit"):
+            kwargs.setdefault("logger", [WholeCSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")])
+        else:
+            kwargs.setdefault("logger", False)
         return super().instantiate_trainer(default_root_dir=str(path), **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
@@ -188,6 +205,8 @@ class Run(LightningCLI):
             if first and not resume and any(path.exists() for path in (folder.last, folder.best, folder.weights)):
                 raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
             last = folder.last if resume and folder.last.exists() else None
+            if first and resume and last is None and self.subcommand:
+                warnings.warn(f"{str(folder.path)!r} holds no checkpoint: training starts anew.", stacklevel=2)
             state = {} if last is None else load_checkpoint(last)
             if last is not None:
                 require_same(last, state["state_dict"], model)
@@ -195,13 +214,20 @@ class Run(LightningCLI):
                     require_same_data(folder.config, self._settings())
             if first:
                 write_whole(folder.config, self._settings())
+                write_whole(folder.division, division_table(datamodule))
             if not _has_stopped(state, self._get(self.config, "patience")):
-                self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
+                try:
+                    self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
+                except SystemExit:  # what Lightning makes of Ctrl-C
+                    if first:
+                        print(_how_to_go_on(folder.last), file=sys.stderr)
+                    raise
             if first:
                 best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation
                 write_whole(folder.classes, json.dumps(datamodule.classes) + "\n")
                 save_weights(folder.weights, model.model)
-                draw_curves(folder.path / "curves.png", folder.curves, best)
+                draw_curves(folder.curves_picture, folder.curves, best)
+                self.written += [path for path in (folder.weights, folder.curves_picture) if path.exists()]
 
     def _settings(self) -> str:
         """All options of this run, as YAML."""
@@ -231,20 +257,23 @@ class Run(LightningCLI):
     def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
         weights = self._get(self.config, "weights")
         if not weights:
-            require_same_division(self.folder.config, self._settings())
+            split = "validation" if command == "validate" else "test"
+            require_unseen(self.folder.config, self.folder.division, self._settings(), self.datamodule, split)
         load_weights(Path(weights) if weights else self.folder.weights, model.model)
         return getattr(self.trainer, command)(model, **options)
 
     def validate(self, model: ClassificationTask, **options: Any) -> Any:
-        """Figures of trained weights on the validation images."""
-        return self._trained("validate", model, options)
+        """Figures of trained weights on the validation images, also as ``validate.json``."""
+        figures = self._trained("validate", model, options)
+        self._keep(self.folder.figures["validate"], json.dumps(figures[0], indent=1) + "\n")
+        return figures
 
     def test(self, model: ClassificationTask, **options: Any) -> Any:
-        """Figures of trained weights on the test images, and ``confusion.csv``."""
+        """Figures of trained weights on the test images, also as ``test.json``, and ``confusion.csv``."""
         figures = self._trained("test", model, options)
         counts = model.confusion.compute().tolist()  # by all processes together
-        if self.trainer.is_global_zero:
-            write_confusion(self.folder.confusion, self.datamodule.classes, counts)
+        self._keep(self.folder.figures["test"], json.dumps(figures[0], indent=1) + "\n")
+        self._keep(self.folder.confusion, confusion_table(self.datamodule.classes, counts))
         return figures
 
     def predict(self, model: ClassificationTask, **options: Any) -> None:
@@ -252,8 +281,22 @@ class Run(LightningCLI):
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.append(Pictures(self.folder.pictures, self._get(self.config, "pictures")))
         self._trained("predict", model, {**options, "return_predictions": False})
+        table = predictions_table(self.datamodule.sets["test"].images, self.predictions.rows)
+        self._keep(self.folder.predictions, table)
+        if self.trainer.is_global_zero and self.folder.pictures.exists():
+            self.written.append(self.folder.pictures)
+
+    def _keep(self, path: Path, text: str) -> None:
+        """Write a result, in one of the processes."""
         if self.trainer.is_global_zero:
-            write_predictions(self.folder.predictions, self.datamodule.sets["test"].images, self.predictions.rows)
+            write_whole(path, text)
+            self.written.append(path)
+
+
+def _how_to_go_on(checkpoint: Path) -> str:
+    if checkpoint.exists():
+        return f"Interrupted: the same command with --resume true goes on from {str(checkpoint)!r}."
+    return "Interrupted before the first epoch's end, so there is no checkpoint; --save_every 100 keeps some earlier."
 
 
 def _has_stopped(checkpoint: dict[str, Any], patience: int) -> bool:

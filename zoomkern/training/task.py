@@ -147,8 +147,15 @@ class ClassificationTask(L.LightningModule):
         self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def setup(self, stage: str) -> None:
-        """Compare the number of classes with that of the images."""
-        classes = getattr(self.trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
+        """Compare the number of classes and the tiles' scale with those of the images."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        own, made = getattr(self.model, "tile_scale", None), getattr(data, "tile_scale", None)
+        if own is not None and data is not None and not math.isclose(own, 1.0 if made is None else made):
+            raise ValueError(
+                f"tile_scale must be one number for the network and its images; got {own} in "
+                f"model.model.init_args.tile_scale, and {made} in data.tile_scale. Correct one of them."
+            )
+        classes = getattr(data, "classes", None)
         if classes is not None and len(classes) != self.num_classes:
             raise ValueError(
                 f"num_classes must be that of the images, {len(classes)} ({', '.join(map(str, classes))}); got "

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from tqdm import tqdm
 
-from zoomkern.data.dataset import ImageSet
+from zoomkern.data.dataset import Example, ImageSet
 from zoomkern.images import Pyramid
 from zoomkern.images.scaling import scaled, scaled_size
 from zoomkern.training.augmentation import Augmentation
@@ -73,6 +74,7 @@ class ViewedImages(Dataset[Item]):
         self.views = views
         self.seed = seed
         self._kept: dict[int, Item] | None = {} if resident else None
+        self._kind: tuple[int, torch.dtype, str] | None = None
         self._number = next(_NUMBERS)
         _SETS[self._number] = self
 
@@ -96,15 +98,30 @@ class ViewedImages(Dataset[Item]):
         return self.plain(index)._replace(seed=mixed(self.seed, epoch, index))
 
     def plain(self, index: int) -> Item:
-        """The image with its views, seed 0."""
+        """The image with its views, seed 0.
+
+        Raises:
+            ValueError: it has other channels, or pixels of another type, than the first one that was asked for.
+        """
         if self._kept is not None and index in self._kept:
             return self._kept[index]
         example = self.images[index]
+        self._require_kind(example)
         view, tile_view = self.views.make(example.image)
         item = Item(example.image, view, tile_view, example.label, index, 0, example.objects)
         if self._kept is not None and get_worker_info() is None:
             self._kept[index] = item
         return item
+
+    def _require_kind(self, example: Example) -> None:
+        """What one batch could not hold, by the image's name."""
+        kind = (example.image.shape[0], example.image.dtype)
+        self._kind = self._kind or (*kind, example.name)
+        if kind != self._kind[:2]:
+            raise ValueError(
+                f"images of a set must have the same channels and type; {example.name!r} has {kind[0]} of {kind[1]}, "
+                f"{self._kind[2]!r} has {self._kind[0]} of {self._kind[1]}. Convert some of them."
+            )
 
     def load(self, indices: Sequence[int], progress: bool = False) -> None:
         """Make images resident; nothing happens where they are not to be.

@@ -1,0 +1,39 @@
+"""Recipe files, looked at before the parser that knows no file names reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+#: The options that name a recipe.
+_OPTIONS = ("-c", "--config")
+
+
+def require_recipes(words: Sequence[str]) -> None:
+    """Every file that ``words`` name as a recipe must be YAML with options in it.
+
+    Args:
+        words: a command's, with ``--config FILE`` or ``--config=FILE`` among them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is something else; the message names the file, and the line where YAML ends.
+    """
+    following = [value for word, value in zip(words, words[1:], strict=False) if word in _OPTIONS]
+    joined = [word.partition("=")[2] for word in words if word.partition("=")[0] in _OPTIONS and "=" in word]
+    for path in map(Path, (*following, *joined)):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no recipe {str(path)!r}. Check the path after --config.")
+        try:
+            options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+            said = getattr(error, "problem", None) or str(error).partition("\n")[0]
+            raise ValueError(f"{str(path)!r} is no YAML{where}: {said}. Mend it, or name a recipe.") from error
+        if not isinstance(options, dict):
+            raise ValueError(
+                f"{str(path)!r} holds no options, so it is no recipe. Name a YAML file such as config.yaml."
+            )
