@@ -48,7 +48,7 @@ def _quieten() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addFilter(lambda record: "Tip" not in record.getMessage())
+    logger.addFilter(lambda record: not any(said in record.getMessage() for said in ("Tip", "to estimate number of")))
 
 
 def silence() -> None:
@@ -270,6 +270,12 @@ class Run(LightningCLI):
 
     def test(self, model: ClassificationTask, **options: Any) -> Any:
         """Figures of trained weights on the test images, also as ``test.json``, and ``confusion.csv``."""
+        if not self.datamodule.has_test:
+            warnings.warn(
+                "There are no test images (data.test or data.num_folds): these are figures of the validation images, "
+                "which chose the epoch.",
+                stacklevel=2,
+            )
         figures = self._trained("test", model, options)
         counts = model.confusion.compute().tolist()  # by all processes together
         self._keep(self.folder.figures["test"], json.dumps(figures[0], indent=1) + "\n")
