@@ -16,7 +16,7 @@ from zoomkern.functional.seeds import derived_seed
 from zoomkern.images import ImageBank, Pyramid
 from zoomkern.losses import entropy_regulariser, in_sample_contrastive
 from zoomkern.models import ZoomIn
-from zoomkern.nn import AttentionNetwork, FeatureNetwork, GatedAttentionPooling, complement_logits
+from zoomkern.nn import AttentionNetwork, FeatureNetwork, GatedAttentionPooling, ResNetFeatures, complement_logits
 from zoomkern.typing import PADDED_OFFSET, Sample
 
 PRESETS = [
@@ -282,10 +282,7 @@ def grey_model(**arguments):
         2,
         attention=AttentionNetwork(1, (4,)),
         tile_attention=AttentionNetwork(1, (4,)),
-        features=FeatureNetwork(1, (8, 8), (3, 3), (1, 2)),
-        mean=0.5,
-        std=0.5,
-        **settings,
+        **({"features": FeatureNetwork(1, (8, 8), (3, 3), (1, 2)), "mean": 0.5, "std": 0.5} | settings),
     )
     nn.init.normal_(model.attention.score.weight)
     nn.init.normal_(model.tile_attention.score.weight)
@@ -588,6 +585,18 @@ class TestInference:
         assert not probability.requires_grad
         assert model.training
         assert model.baseline.steps == 0
+
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_the_contrastive_pass_leaves_running_statistics_to_the_other(self, compiled):
+        model = grey_model(features=ResNetFeatures(1, (4,), (1,)))
+        images, view, small = grey_images(*SIZES)
+        model(images, view, small)
+        before = copy.deepcopy(dict(model.features.named_buffers()))
+        contrast = torch.compile(model.contrast, backend="eager", fullgraph=True) if compiled else model.contrast
+        contrast(images, view, small)
+        assert all(torch.equal(before[name], value) for name, value in model.features.named_buffers())
+        model(images, view, small)
+        assert not torch.equal(before["layers.1.running_mean"], model.features.layers[1].running_mean)
 
     def test_each_pass_has_its_own_baseline(self):
         model = grey_model()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Network(nn.Module):
@@ -46,6 +47,20 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def untracked(module: nn.Module) -> Iterator[None]:
+    """Batch norms that normalise by the batch leave their running statistics as they are, for a while."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    norms = [norm for norm in norms if norm.training]  # the others have nothing but those statistics
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def device_of(module: nn.Module) -> torch.device:

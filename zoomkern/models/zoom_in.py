@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoomkern import checks
 from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
 from zoomkern.functional.seeds import derived_seed, image_seeds
-from zoomkern.models.network import Network
+from zoomkern.models.network import Network, untracked
 from zoomkern.models.plan import Plan, warn_of_padding
 from zoomkern.models.scales import TwoScales, offsets_of, two_scales
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
@@ -249,7 +249,8 @@ class ZoomIn(Network):
         """Class scores from where attention does not look, for :func:`~zoomkern.losses.in_sample_contrastive`.
 
         Tiles are drawn from ``1 - alpha`` and sub-tiles from ``1 - beta_c``, each normalised, as training draws them.
-        The loss is for images that are not negative; give only those where the labels are known on the host.
+        The loss is for images that are not negative; give only those where the labels are known on the host. Running
+        statistics of batch norms stay those of :meth:`forward`: no evaluation looks at what is read here.
 
         Args:
             images: as for :meth:`forward`, and so all arguments.
@@ -266,7 +267,8 @@ class ZoomIn(Network):
         Source:
             Kong & Henao, CVPR 2022.
         """
-        return self._zoom(images, view, tile_view, seed, self._sampling_plan(1), complement=True)
+        with untracked(self):
+            return self._zoom(images, view, tile_view, seed, self._sampling_plan(1), complement=True)
 
     def exact(
         self,
