@@ -42,7 +42,7 @@ def differences(folder: Path, base: str) -> str:
         pairs = [(fold, runs[base][place]) for place, fold in folds.items() if place in runs[base]]
         if run != base and pairs:
             cells = [
-                _difference([factor * (fold[name] - other[name]) for fold, other in pairs], digits)
+                _difference([factor * (a[name] - b[name]) for a, b in pairs if None not in (a[name], b[name])], digits)
                 for name, (factor, digits) in COMPARED.items()
             ]
             lines.append(f"| {run} | {len(pairs)} | {' | '.join(cells)} |")

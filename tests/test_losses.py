@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zoomkern.losses import attention_entropy, entropy_regulariser, in_sample_contrastive
+from zoomkern.losses import attention_entropy, entropy_regulariser, in_sample_contrastive, supervised_attention
 
 
 def test_uniform_attention_has_the_logarithm_of_the_number_of_cells():
@@ -51,6 +51,15 @@ def test_half_precision_is_summed_in_float32(dtype):
     entropy = attention_entropy(logits)
     assert entropy.dtype == torch.float32
     torch.testing.assert_close(entropy, attention_entropy(logits.float()))
+
+
+def test_of_masked_places_no_attention_is_asked():
+    logits = torch.tensor([[0.0, -torch.inf, 0.0], [1.0, 2.0, -torch.inf]], requires_grad=True)
+    loss = supervised_attention(logits, torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
+    expected = (math.log(2) + math.log(math.e + math.e**2) - 1) / 2
+    assert float(loss) == pytest.approx(expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.isfinite().all()
 
 
 def test_the_regulariser_is_the_mean_over_every_image_of_the_batch():

@@ -60,7 +60,7 @@ def supervised_attention(logits: Tensor, shares: Tensor) -> Tensor:
     """How far attention lies from annotations: ``-sum_l q_l log p_l`` with ``q`` the shares of each row, normalised.
 
     Args:
-        logits: ``[B, ...]`` unnormalised log attention.
+        logits: ``[B, ...]`` unnormalised log attention; ``-inf`` masks a place, of which nothing is asked.
         shares: of the same shape, not negative: how much of each cell an object covers.
 
     Returns:
@@ -74,10 +74,10 @@ def supervised_attention(logits: Tensor, shares: Tensor) -> Tensor:
         given = f"{list(logits.shape)} and {list(shares.shape)}"
         raise ValueError(f"supervised_attention: logits and shares must have one shape [B, ...]; got {given}.")
     wide = logits.flatten(1).float() if logits.dtype in (torch.float16, torch.bfloat16) else logits.flatten(1)
-    wanted = shares.flatten(1).to(wide.dtype)
+    wanted = shares.flatten(1).to(wide.dtype).masked_fill(wide == -torch.inf, 0.0)
     total = wanted.sum(1, keepdim=True)
     wanted = wanted / torch.where(total > 0, total, 1.0)
-    losses = -(wanted * wide.log_softmax(1)).sum(1)
+    losses = -torch.where(wanted > 0, wanted * wide.log_softmax(1), 0.0).sum(1)
     return losses.sum() / (total > 0).sum().clamp(min=1)
 
 

@@ -35,6 +35,22 @@ def small_model(**arguments):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": "bogus"}, "sampler must be one of 'gumbel', 'threshold', 'replacement', 'topk'; got 'bogus'"),
+        ({"estimator": "inclusion"}, "estimator must be one of 'murthy', 'desraj'; got 'inclusion'"),
+        ({"gradient": "bogus"}, "gradient must be one of 'exact'"),
+        ({"inference": "exact"}, "inference must be one of 'sample', 'topk'; got 'exact'"),
+        ({"inference_samples": 0}, "inference_samples must be between 1"),
+        ({"meen": 0.5}, "a further argument must be one of .*; got 'meen'"),
+    ],
+)
+def test_bad_arguments_are_refused_when_the_network_is_made(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small_model(**arguments)
+
+
 @pytest.fixture
 def one_thread():
     """Tensors this small are slower on several threads, far slower on a busy machine."""

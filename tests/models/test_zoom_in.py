@@ -463,6 +463,18 @@ class TestPlaces:
 
 
 class TestPadding:
+    @pytest.mark.parametrize("inference", ["sample", "topk", "exact"])
+    @pytest.mark.parametrize(("value", "said"), [(torch.nan, "holds NaN"), (-torch.inf, "is -inf everywhere")])
+    def test_an_image_without_a_place_is_named(self, inference, value, said):
+        class Spoilt(AttentionNetwork):
+            def forward(self, view):
+                return super().forward(view).index_fill(0, torch.tensor([1]), value)
+
+        model = grey_model(inference=inference).eval()
+        model.attention = Spoilt(1)
+        with pytest.raises(ValueError, match=f"attention {said} in row 1, so no place can be drawn"):
+            model(*grey_images(*SIZES), seed=0)
+
     def test_a_tile_that_holds_the_whole_image_is_warned_of(self):
         model = tiny_model(num_samples=2)
         model.tile_size = (25, 25)

@@ -233,6 +233,12 @@ def test_the_arithmetic_of_the_table():
     assert [lines[4][1], lines[5][1]] == ["4 folds", "2 repetitions"]
     assert lines[8][1] == "repetition 1, fold 0, epoch 3, 2 images"
     assert "+-" not in markdown(results[:1])  # one value spreads nowhere
+    results[0]["auc"] = None
+    lines = [[cell.strip() for cell in line.split("|")] for line in markdown(results).splitlines()]
+    column = lines[2].index("AUC")
+    rest = [100 * result["auc"] for result in results[1:]]
+    assert lines[4][column] == f"{statistics.fmean(rest):.1f} +- {statistics.stdev(rest):.1f}"
+    assert lines[6][column] == ""
 
 
 def started(recipe, output, *words):

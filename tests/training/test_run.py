@@ -429,9 +429,11 @@ def test_a_recipe_may_ask_for_exact_inference(zoomkern, tmp_path):
         zoomkern("test", *two, f"--data.seed={seed}")
         losses.add(figures(tmp_path / "run", "test")["test_loss"])
     assert len(losses) == 1  # nothing is drawn
-    zoomkern("predict", *two)
+    with pytest.warns(UserWarning, match="There are no pictures: this network looks at everything"):
+        zoomkern("predict", *two)
     with open(tmp_path / "run" / "predictions.csv") as file:
         assert {row["places"] for row in csv.DictReader(file)} == {""}
+    assert not (tmp_path / "run" / "pictures").exists()
 
 
 def test_half_precision_learns(zoomkern, tmp_path):

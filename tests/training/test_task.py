@@ -7,9 +7,11 @@ import torch
 
 from zoomkern.losses import attention_entropy, in_sample_contrastive
 from zoomkern.models import BagNet, DenseNetwork, IterativePatchSelection
-from zoomkern.nn import LeNet
+from zoomkern.nn import AttentionNetwork, LeNet
 from zoomkern.training.annotations import annotation_loss
+from zoomkern.training.batches import chosen, collate
 from zoomkern.training.task import ClassificationTask
+from zoomkern.training.views import ViewedImages, Views
 
 
 class Losses(L.Callback):
@@ -157,6 +159,30 @@ def test_the_learning_rate_rises_and_falls(small, tmp_path):
     assert torch.allclose(torch.tensor(rates).double(), expected)
 
 
+@pytest.mark.parametrize("to_negative", [False, True])
+def test_both_forms_of_the_contrastive_loss(small, monkeypatch, to_negative):
+    views = ViewedImages(small.Squares(), Views(0.25, tile_scale=0.5), 0)
+    batch = collate([views[i, 1] for i in range(4)])
+    torch.manual_seed(0)
+    network = small.network()
+    network.classifier = torch.nn.Linear(8, 3)  # with two classes the forms are the same
+    task = ClassificationTask(network, 3, contrast=2.0, contrast_to_negative=to_negative)
+    monkeypatch.setattr(task, "log", lambda *_, **__: None)
+    loss = task._contrast(batch, [1, 3], 0.5)
+    part = chosen(batch, [1, 3])
+    scores = task._call(task.model.contrast, part).scores
+    forms = [in_sample_contrastive(scores, part.labels, 0, to_negative=form) for form in (to_negative, not to_negative)]
+    assert torch.equal(loss, forms[0])
+    assert not torch.equal(loss, forms[1])
+
+
+def test_attention_over_one_place_has_no_complement(small, tmp_path):
+    task, data = small.parts()
+    task.model.tile_attention = AttentionNetwork(1, (4,), pool=12)
+    with pytest.raises(ValueError, match=r"contrast needs 2 places or more .*; tile_attention has a grid of \[1, 1\]"):
+        small.trainer(tmp_path).fit(task, datamodule=data)
+
+
 def test_tiles_have_the_scale_that_their_network_takes(small, tmp_path):
     task, data = small.parts(tile_scale=0.25)
     with pytest.raises(ValueError, match="tile_scale must be one number .*; got 0.5 in model.*, and 0.25 in data"):
@@ -169,6 +195,7 @@ def test_tiles_have_the_scale_that_their_network_takes(small, tmp_path):
         ({"schedule": "linear"}, "schedule must be one of 'constant', 'cosine'; got 'linear'"),
         ({"class_weights": [1.0]}, "class_weights must be 2, one for each class; got 1"),
         ({"warmup": -1}, "warmup must be between 0"),
+        ({"contrast_to_negative": True, "negative": None}, "contrast_to_negative needs the class of images without"),
     ],
 )
 def test_bad_arguments(small, options, message):

@@ -27,6 +27,25 @@ class Draw(NamedTuple):
     grid: tuple[int, int] | None
 
 
+def require_drawable(name: str, logits: Tensor) -> None:
+    """Every row of logits in host memory must have a place to draw, and no NaN; on a GPU nothing waits to see.
+
+    Args:
+        name: of the logits.
+        logits: ``[B, ...]``; rows without places pass.
+
+    Raises:
+        ValueError: the message names the row.
+    """
+    if torch.compiler.is_compiling() or logits.device.type != "cpu" or logits.numel() == 0:
+        return
+    rows = logits.detach().flatten(1)
+    for what, bad in (("holds NaN", rows.isnan().any(1)), ("is -inf everywhere", (rows == -torch.inf).all(1))):
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise ValueError(f"{name} {what} in row {row}, so no place can be drawn. Look at that row's view.")
+
+
 def sample(
     logits: Tensor,
     num_samples: int | Tensor,

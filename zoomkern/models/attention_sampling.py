@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from zoomkern import checks
 from zoomkern.functional import expectation, sample_patches
+from zoomkern.models.arguments import DRAWING, PIXELS, PLACES, checked_reading, checked_rule
 from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline
+from zoomkern.reference.expectation import GRADIENTS
+from zoomkern.reference.sampling import SAMPLERS
 from zoomkern.typing import SampledPatches
 
 INFERENCE_MODES = ("sample", "topk")
@@ -88,8 +92,6 @@ class AttentionSampling(Network):
         **reading: Any,
     ) -> None:
         super().__init__()
-        if inference not in INFERENCE_MODES:
-            raise ValueError(f'AttentionSampling: inference must be "sample" or "topk"; got {inference!r}.')
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.features = FeatureNetwork(in_channels) if features is None else features
         num_features = int(self.features.out_features)  # type: ignore[arg-type]
@@ -98,14 +100,15 @@ class AttentionSampling(Network):
             raise ValueError(f"gradient must be 'exact' with a pooling of its own; got {gradient!r}.")
         self.pooling = pooling
         self.baseline = RunningMeanBaseline(num_features) if baseline else None
-        self.num_samples = num_samples
-        self.patch_size = patch_size
-        self.sampler = sampler
-        self.estimator = estimator
-        self.gradient = gradient
-        self.inference = inference
-        self.inference_samples = inference_samples
-        self.reading = dict(reading)
+        self.num_samples = checks.integer("num_samples", num_samples, 1)
+        self.patch_size = checks.pair("patch_size", patch_size)
+        self.sampler = checks.choice("sampler", sampler, SAMPLERS)
+        self.estimator = checked_rule("estimator", estimator, sampler)
+        self.gradient = checks.choice("gradient", gradient, GRADIENTS)
+        self.inference = checks.choice("inference", inference, INFERENCE_MODES)
+        most = None if inference_samples is None else checks.integer("inference_samples", inference_samples, 1)
+        self.inference_samples = most
+        self.reading = checked_reading(reading, PIXELS + PLACES + DRAWING + ("level",))
 
     def forward(
         self, images: Tensor | Sequence[Tensor] | Any, view: Tensor, *, seed: int | Tensor | None = None

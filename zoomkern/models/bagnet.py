@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoomkern import checks
+from zoomkern.models.arguments import PIXELS, checked_reading
 from zoomkern.models.network import Network, device_of
 from zoomkern.models.whole_images import whole_images
 from zoomkern.nn.pooling import LogSumExpPooling, MaxPooling, MeanPooling, SoftAttentionPooling
@@ -143,7 +144,7 @@ class BagNet(Network):
         else:
             self.pooling = {"mean": MeanPooling, "max": MaxPooling, "logsumexp": LogSumExpPooling}[pooling]()
         self.classifier = nn.Linear(width, num_classes)
-        self.reading = dict(reading)
+        self.reading = checked_reading(reading, PIXELS + ("level",))
 
     def forward(self, images: Tensor | Sequence[Any] | ImageBatch, *, seed: int | Tensor | None = None) -> BagNetOutput:
         """Read everything, conclude.

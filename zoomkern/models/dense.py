@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoomkern.models.arguments import PIXELS, checked_reading
 from zoomkern.models.network import Network, device_of
 from zoomkern.models.whole_images import whole_images
 from zoomkern.nn.resnet import ResNetFeatures
@@ -67,7 +68,7 @@ class DenseNetwork(Network):
         self.features = ResNetFeatures(in_channels) if features is None else features
         self.classifier = nn.Linear(int(self.features.out_features), num_classes)  # type: ignore[arg-type]
         self.image_scale = image_scale
-        self.reading = dict(reading)
+        self.reading = checked_reading(reading, PIXELS + ("level",))
 
     def forward(
         self, images: Tensor | Sequence[Any] | ImageBatch, *, seed: int | Tensor | None = None

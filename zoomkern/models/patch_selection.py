@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoomkern import checks
 from zoomkern.functional import gather_patches
 from zoomkern.images.resolve import resolve_images
+from zoomkern.models.arguments import PIXELS, PLACES, checked_reading
 from zoomkern.models.network import Network, device_of, evaluating
 from zoomkern.models.whole_images import image_sizes
 from zoomkern.nn import FeatureNetwork
@@ -115,7 +116,7 @@ class IterativePatchSelection(Network):
         self.pooling = CrossAttentionPooling(num_features, heads)
         self.classifier = nn.Linear(num_features, num_classes)
         self.level = reading.pop("level", None)
-        self.reading = dict(reading)
+        self.reading = checked_reading(reading, PIXELS + PLACES)
 
     def forward(
         self, images: Tensor | Sequence[Any] | ImageBatch, *, seed: int | Tensor | None = None

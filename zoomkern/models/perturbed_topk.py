@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoomkern import checks
 from zoomkern.functional import sample_patches
+from zoomkern.models.arguments import PIXELS, PLACES, checked_reading
 from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork
 from zoomkern.nn.perturbation import perturbed_topk
@@ -104,7 +105,7 @@ class PerturbedTopK(Network):
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.features = FeatureNetwork(in_channels) if features is None else features
         self.classifier = nn.Linear(int(self.features.out_features), num_classes)  # type: ignore[arg-type]
-        self.reading = dict(reading)
+        self.reading = checked_reading(reading, PIXELS + PLACES + ("level", "align"))
 
     def forward(
         self, images: Tensor | Sequence[Any] | ImageBatch, view: Tensor, *, seed: int | Tensor | None = None

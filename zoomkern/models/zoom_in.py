@@ -10,22 +10,20 @@ from torch import Tensor, nn
 
 from zoomkern import checks
 from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
+from zoomkern.functional.draws import require_drawable
 from zoomkern.functional.seeds import derived_seed, image_seeds
+from zoomkern.models.arguments import PIXELS, PLACES, checked_reading, checked_rule
 from zoomkern.models.network import Network, untracked
 from zoomkern.models.plan import Plan, warn_of_padding
 from zoomkern.models.scales import TwoScales, offsets_of, two_scales
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
 from zoomkern.reference.expectation import GRADIENTS
 from zoomkern.reference.offsets import ALIGNMENTS, shift_inside
-from zoomkern.reference.sampling import ESTIMATORS
 from zoomkern.typing import PADDED_OFFSET, ImageBatch, Sample, SampledPatches
 
 TILES = ("replacement", "gumbel", "threshold")
 SAMPLERS = ("gumbel", "threshold")
 INFERENCE_MODES = ("sample", "topk", "exact")
-#: Arguments of :func:`zoomkern.gather_patches` for tile views and sub-tiles, and for sub-tiles alone.
-READING = ("fill", "scale", "shift", "mean", "std", "dtype", "memory_format", "backend")
-READING_INSIDE = ("step", "padding_mode")
 
 
 class ZoomInOutput(NamedTuple):
@@ -192,17 +190,15 @@ class ZoomIn(Network):
         if num_samples % self.num_tiles:
             raise ValueError(f"num_tiles must divide num_samples = {num_samples}; got {num_tiles}.")
         self.sampler = checks.choice("sampler", sampler, SAMPLERS)
-        self.estimator = _checked_rule("estimator", estimator, sampler)
-        self.tile_estimator = _checked_rule("tile_estimator", tile_estimator, tiles)
+        self.estimator = checked_rule("estimator", estimator, sampler)
+        self.tile_estimator = checked_rule("tile_estimator", tile_estimator, tiles)
         self.gradient = checks.choice("gradient", gradient, GRADIENTS)
         if pooling is not None and gradient != "exact":
             raise ValueError(f"gradient must be 'exact' with a pooling of its own; got {gradient!r}.")
         self.inference = checks.choice("inference", inference, INFERENCE_MODES)
         self.repetitions = checks.integer("repetitions", repetitions, 1)
         self.align = checks.choice("align", align, ALIGNMENTS)
-        for name in reading:
-            checks.choice("a further argument", name, READING + READING_INSIDE)
-        self.reading = dict(reading)
+        self.reading = checked_reading(reading, PIXELS + PLACES)
         self.backend = reading.get("backend")
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.tile_attention = AttentionNetwork(in_channels) if tile_attention is None else tile_attention
@@ -304,6 +300,7 @@ class ZoomIn(Network):
         for index, share in zip(cells.split(chunk, 1), alpha.split(chunk, 1), strict=True):
             views, _, start = self._read_tiles(where, index)
             inside = self._second_logits(views, complement)  # [B, t, gh, gw]
+            require_drawable("tile_attention", inside.flatten(0, 1))
             inner.append(inside)
             beta = _softmax(inside.flatten(2))  # [B, t, l]
             items = torch.arange(beta.shape[2], device=beta.device).repeat(index.shape[1]).expand(index.shape[0], -1)
@@ -387,6 +384,7 @@ class ZoomIn(Network):
         logits: Tensor = self.attention(view)
         if logits.ndim != 3 or logits.shape[0] != view.shape[0]:
             raise ValueError(f"attention must return [B, Gh, Gw], B = {view.shape[0]}; got {list(logits.shape)}.")
+        require_drawable("attention", logits)
         return complement_logits(logits.flatten(1)).view_as(logits) if complement else logits
 
     def _second_logits(self, views: Tensor, complement: bool) -> Tensor:
@@ -425,7 +423,7 @@ class ZoomIn(Network):
         places = offsets_of(cell, where.grid, where.tile_sizes[:, None].unbind(-1), self.view_size, self.align)
         start = torch.div(places * where.sizes[:, None], where.tile_sizes[:, None], rounding_mode="floor")
         places = torch.where((index < 0)[..., None], PADDED_OFFSET, places)
-        reading = {name: value for name, value in self.reading.items() if name in READING}
+        reading = {name: value for name, value in self.reading.items() if name in PIXELS}
         return gather_patches(where.tile_images, places, self.view_size, **reading), places, start
 
     def _read_subtiles(
@@ -456,11 +454,6 @@ class ZoomIn(Network):
         inside = expectation(rows, inner, gradient=self.gradient, backend=self.backend)  # [B T, D]
         between = "exact" if self.tiles == "replacement" else self.gradient
         return expectation(inside.unflatten(0, shape), outer, gradient=between, backend=self.backend)
-
-
-def _checked_rule(name: str, estimator: str | None, sampler: str) -> str | None:
-    """``estimator``, which must be a weight rule of ``sampler``."""
-    return None if estimator is None else checks.choice(name, estimator, ESTIMATORS[sampler])
 
 
 def _softmax(logits: Tensor) -> Tensor:

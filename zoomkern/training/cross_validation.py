@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import statistics
 import time
@@ -131,7 +132,7 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
         result = {
             **fold._asdict(),
             "epoch": epoch,
-            **{name: chosen[f"test_{name}"] for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
+            **{name: _figure(chosen[f"test_{name}"]) for name in ("loss", "accuracy", "balanced_accuracy", "auc")},
             "last_accuracy": last["test_accuracy"],
             "optimistic_accuracy": max(watched.values(), default=None),
             "seconds": time.monotonic() - began,
@@ -181,25 +182,37 @@ def write_tables(folder: Path) -> None:
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """A table of results: mean and standard deviation over all folds and over repetitions, then every fold."""
-    shown = {name: label for name, label in FIGURES.items() if all(row[name] is not None for row in results)}
+    """A table of results: mean and standard deviation over all folds and over repetitions, then every fold.
+
+    A figure that a fold has not, such as an area under the curve where its images are of one class, is left blank, and
+    out of the means.
+    """
+    shown = {name: label for name, label in FIGURES.items() if any(row[name] is not None for row in results)}
     head = f"| | {' | '.join(shown.values())} |\n|---|{'---|' * len(shown)}\n"
-    every = {name: [result[name] for result in results] for name in shown}
+    repetitions = sorted({result["repetition"] for result in results})
+    there = {name: [result for result in results if result[name] is not None] for name in shown}
+    every = {name: [result[name] for result in there[name]] for name in shown}
     means = {
         name: [
-            statistics.fmean(result[name] for result in results if result["repetition"] == repetition)
-            for repetition in sorted({result["repetition"] for result in results})
+            statistics.fmean(values)
+            for repetition in repetitions
+            if (values := [result[name] for result in there[name] if result["repetition"] == repetition])
         ]
         for name in shown
     }
     lines = [_row(f"{len(results)} fold{'s' * (len(results) > 1)}", [_spread(every[name]) for name in shown])]
-    if len(means["accuracy"]) > 1:
-        lines += [_row(f"{len(means['accuracy'])} repetitions", [_spread(means[name]) for name in shown])]
+    if len(repetitions) > 1:
+        lines += [_row(f"{len(repetitions)} repetitions", [_spread(means[name]) for name in shown])]
     for result in results:
         images = len(result["probabilities"])
         label = f"repetition {result['repetition']}, fold {result['fold']}, epoch {result['epoch']}, {images} images"
-        lines.append(_row(label, [f"{100 * result[name]:.1f}" for name in shown]))
+        lines.append(_row(label, ["" if result[name] is None else f"{100 * result[name]:.1f}" for name in shown]))
     return f"Percent, mean and standard deviation.\n\n{head}{''.join(lines)}"
+
+
+def _figure(value: float) -> float | None:
+    """None for what is not defined, as an area under the curve where all test images are of one class."""
+    return None if math.isnan(value) else value
 
 
 def _row(label: str, cells: Sequence[str]) -> str:

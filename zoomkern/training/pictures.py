@@ -178,6 +178,8 @@ class Pictures(Callback):
     def on_predict_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Draw the images of a batch."""
         images = trainer.datamodule.sets["test"].images
+        if drawn(outputs.output) is None:
+            return
         outputs, batch = move_data_to_device((outputs, batch), "cpu")
         for row, index in enumerate(outputs.index.tolist()):
             if index not in trainer.datamodule.indices["test"][: self.most]:

@@ -291,6 +291,8 @@ class Run(LightningCLI):
         self._keep(self.folder.predictions, table)
         if self.trainer.is_global_zero and self.folder.pictures.exists():
             self.written.append(self.folder.pictures)
+        elif self.trainer.is_global_zero and self._get(self.config, "pictures"):
+            warnings.warn("There are no pictures: this network looks at everything and draws nothing.", stacklevel=2)
 
     def _keep(self, path: Path, text: str) -> None:
         """Write a result, in one of the processes."""

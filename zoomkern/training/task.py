@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from zoomkern import checks
 from zoomkern.functional import gather_patches
@@ -22,6 +22,7 @@ from zoomkern.losses import attention_entropy, in_sample_contrastive
 from zoomkern.training.annotations import annotation_loss
 from zoomkern.training.batches import Batch, chosen
 from zoomkern.training.means import Mean
+from zoomkern.training.metrics import BalancedAccuracy, PresentAUROC
 
 SCHEDULES = ("constant", "cosine")
 
@@ -74,6 +75,8 @@ class ClassificationTask(L.LightningModule):
         entropy: what a nat of the attention's entropy is worth; without effect where there is no attention over a grid.
         contrast: weight of the contrastive loss; 0 leaves it out.
         contrast_from: first epoch with it, counted from 0.
+        contrast_to_negative: pushes towards the class ``negative`` instead of away from the image's own; with two
+            classes that is the same.
         negative: class of images without an object; None where every class has one.
         supervision: what a nat between the attentions and annotated objects is worth, see
             :func:`~zoomkern.training.annotations.annotation_loss`; 0 leaves annotations unused. Its mean alone runs
@@ -99,6 +102,7 @@ class ClassificationTask(L.LightningModule):
         entropy: float = 1e-5,
         contrast: float = 0.0,
         contrast_from: int = 10,
+        contrast_to_negative: bool = False,
         negative: int | None = 0,
         supervision: float = 0.0,
         score_scale: float = 1.0,
@@ -120,6 +124,9 @@ class ClassificationTask(L.LightningModule):
         self.entropy = entropy
         self.contrast = contrast
         self.contrast_from = contrast_from
+        self.contrast_to_negative = contrast_to_negative
+        if contrast_to_negative and negative is None:
+            raise ValueError("contrast_to_negative needs the class of images without an object; give negative.")
         self.negative = negative
         self.supervision = supervision
         if contrast and not hasattr(model, "contrast"):
@@ -136,8 +143,8 @@ class ClassificationTask(L.LightningModule):
         metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-                "balanced_accuracy": MulticlassAccuracy(num_classes, average="macro"),
-                "auc": MulticlassAUROC(num_classes),
+                "balanced_accuracy": BalancedAccuracy(num_classes),
+                "auc": PresentAUROC(num_classes),
             }
         )
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}_") for split in ("val", "test")})
@@ -193,6 +200,8 @@ class ClassificationTask(L.LightningModule):
         """The loss of a step."""
         torch.manual_seed(batch.noise)  # dropout: what a resumed run repeats
         out = self(batch)
+        if self.contrast:
+            _require_complements(out)
         positive = [i for i, label in enumerate(batch.classes) if label != self.negative]
         shares = self._shares(batch, len(positive))
         losses = F.cross_entropy(out.scores, batch.labels, self.class_weights)
@@ -209,7 +218,7 @@ class ClassificationTask(L.LightningModule):
         if positive:
             part = chosen(batch, positive)
             out = self._call(self.model.contrast, part)
-            loss = in_sample_contrastive(out.scores, part.labels, self.negative)
+            loss = in_sample_contrastive(out.scores, part.labels, self.negative, to_negative=self.contrast_to_negative)
         elif self.model.contrast_baseline is not None:  # another process has some, and its running mean is everyone's
             nothing = torch.zeros(0, self.model.classifier.in_features, device=self.device)
             self.model.contrast_baseline.update(nothing)
@@ -291,3 +300,14 @@ class ClassificationTask(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
         }
+
+
+def _require_complements(out: Any) -> None:
+    """Attention over one place has no complement; better said before the first epoch than where contrast begins."""
+    for name in ("attention", "tile_attention"):
+        grid = list(getattr(out, name).shape[-2:])
+        if math.prod(grid) < 2:
+            raise ValueError(
+                f"contrast needs 2 places or more in each attention; {name} has a grid of {grid}. Give its network a "
+                "smaller pool or a larger view, or set contrast 0."
+            )
