@@ -37,6 +37,22 @@ def test_groups_stay_together(small):
         assert sum(map(len, groups)) == len(set().union(*groups)) == 12
 
 
+def test_fixed_folds_are_those_of_the_file(small, tmp_path):
+    images = small.Squares(24, group_size=2)
+    lines = [f"{name},{i // 8}" for i, name in enumerate(images.names)]
+    (tmp_path / "folds.csv").write_text("\n".join(["name,fold", *lines]))
+    for options in ({}, {"num_folds": 3}):
+        data = module(small, images, folds_file=str(tmp_path / "folds.csv"), fold=1, validation=0.25, **options)
+        assert data.indices["test"] == list(range(8, 16))
+        assert data.has_test
+    with pytest.raises(ValueError, match="num_folds must be that of .*folds.csv', 3; got 4"):
+        module(small, images, folds_file=str(tmp_path / "folds.csv"), num_folds=4)
+    lines[15] = f"{images.names[15]},2"
+    (tmp_path / "folds.csv").write_text("\n".join(["name,fold", *lines]))
+    with pytest.raises(ValueError, match="folds.csv' divides the group '7', also into fold 2"):
+        module(small, images, folds_file=str(tmp_path / "folds.csv"))
+
+
 def test_a_division_is_a_function_of_its_seed(small):
     one, two, other = (indices(module(small, num_folds=4, division=seed)) for seed in (0, 0, 1))
     assert one == two != other

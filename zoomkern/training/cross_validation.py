@@ -231,9 +231,8 @@ def _result_path(folder: Path, fold: Fold) -> Path:
 def _same_configuration(folder: Path, words: Sequence[str], num_folds: int) -> None:
     """What the folds of one table have in common."""
     values = [word.rpartition("=")[2] for word in words]
-    texts = {
-        word: Path(word).read_text() for word in values if word.endswith((".yaml", ".yml")) and Path(word).exists()
-    }
+    read = (".yaml", ".yml", ".csv", ".json")  # recipes, tables of images, fixed folds
+    texts = {word: Path(word).read_text() for word in values if word.endswith(read) and Path(word).exists()}
     own = json.dumps({"options": list(words), "files": texts, "num_folds": num_folds}, indent=1)
     path = folder / "configuration.json"
     if path.exists() and path.read_text() != own:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoomkern import checks
 from zoomkern.data.dataset import ImageSet
-from zoomkern.data.folds import grouped_folds, holdout, stratified_folds
+from zoomkern.data.folds import fixed_folds, grouped_folds, holdout, stratified_folds
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.batches import Item, collate
 from zoomkern.training.order import EpochBatches, LookingBatches
@@ -20,15 +21,17 @@ class ClassificationDataModule(L.LightningDataModule):
     """Images for training, validation and test, with their views.
 
     Three ways to divide: a set with an official split gives ``images`` and ``test``; cross-validation gives
-    ``num_folds`` and ``fold``, stratified by class, and by group where images share one; otherwise every image trains,
-    and the validation images are the test images, too. The share ``validation`` is held out of the training images
-    unless it is a set of its own. Epochs are chosen on it; test images are not looked at before the end.
+    ``num_folds`` and ``fold``, stratified by class, and by group where images share one, or ``folds_file``; otherwise
+    every image trains, and the validation images are the test images, too. The share ``validation`` is held out of the
+    training images unless it is a set of its own. Epochs are chosen on it; test images are not looked at before the
+    end.
 
     Args:
         images: the training set, or the set that is divided into folds.
         test: the official test set.
         validation: share of the training images to hold out, or an official validation set.
         num_folds: folds to divide ``images`` into.
+        folds_file: of folds that are fixed, as :func:`~zoomkern.data.fixed_folds` reads it, instead of made ones.
         fold: which of them is the test set.
         division: seed of the folds and of the held-out share; another one makes another repetition.
         view_scale: scale of the first stage's view; or
@@ -59,6 +62,7 @@ class ClassificationDataModule(L.LightningDataModule):
         test: ImageSet | None = None,
         validation: float | ImageSet = 0.1,
         num_folds: int | None = None,
+        folds_file: str | None = None,
         fold: int = 0,
         division: int = 0,
         view_scale: float | None = None,
@@ -72,7 +76,8 @@ class ClassificationDataModule(L.LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        if test is not None and num_folds is not None:
+        divided = num_folds is not None or folds_file is not None
+        if test is not None and divided:
             raise ValueError("give test or num_folds, not both: a set with an official test split needs no folds.")
         if (view_scale is None) == (view_size is None):
             raise ValueError(f"give one of view_scale and view_size; got {view_scale} and {view_size}.")
@@ -86,15 +91,10 @@ class ClassificationDataModule(L.LightningDataModule):
         self.indices = {"train": list(range(len(images)))}
         self._augmentation = augmentation
         self.watch_test = watch_test
-        if num_folds is not None:
-            apart = len(set(images.groups)) == len(images.groups)
-            folds = (
-                stratified_folds(images.labels, num_folds, division)
-                if apart
-                else grouped_folds(images.labels, images.groups, num_folds, division)
-            )
-            if not 0 <= fold < num_folds:
-                raise ValueError(f"fold must lie below num_folds = {num_folds}; got {fold}.")
+        if divided:
+            folds = _folds(images, num_folds, folds_file, division)
+            if not 0 <= fold < len(folds):
+                raise ValueError(f"fold must lie below num_folds = {len(folds)}; got {fold}.")
             self._hold_out("test", folds[fold].tolist())
         if isinstance(validation, ImageSet):
             self._add("validation", ViewedImages(validation, views, seed, resident))
@@ -102,7 +102,7 @@ class ClassificationDataModule(L.LightningDataModule):
         else:
             _, held = holdout(images.labels, images.groups, validation, division, self.indices["train"])
             self._hold_out("validation", held.tolist())
-        self.has_test = test is not None or num_folds is not None
+        self.has_test = test is not None or divided
         if test is not None:
             self._add("test", ViewedImages(test, views, seed, resident))
             for other in (images, validation) if isinstance(validation, ImageSet) else (images,):
@@ -161,6 +161,29 @@ class ClassificationDataModule(L.LightningDataModule):
         if augmentation is not None:
             images = AugmentedImages(self.sets[split], augmentation)
         return DataLoader(images, batch_sampler=batches, collate_fn=collate, num_workers=self.num_workers)
+
+
+def _folds(images: ImageSet, number: int | None, file: str | None, division: int) -> list[Tensor]:
+    """Places of each fold's images: those that a file fixes, or stratified ones that keep groups whole."""
+    if file is None:
+        assert number is not None
+        if len(set(images.groups)) == len(images.groups):
+            return stratified_folds(images.labels, number, division)
+        return grouped_folds(images.labels, images.groups, number, division)
+    folds = fixed_folds(images.names, file)
+    if number not in (None, len(folds)):
+        raise ValueError(
+            f"num_folds must be that of {file!r}, {len(folds)}; got {number}. Give the same, or leave it out."
+        )
+    seen: set[str] = set()
+    for place, fold in enumerate(folds):
+        groups = {images.groups[i] for i in fold.tolist()}
+        if groups & seen:
+            raise ValueError(
+                f"{file!r} divides the group {min(groups & seen)!r}, also into fold {place}. Move its images."
+            )
+        seen |= groups
+    return folds
 
 
 def _check_apart(images: ImageSet, others: ImageSet, name: str) -> None:

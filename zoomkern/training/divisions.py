@@ -16,7 +16,7 @@ from zoomkern.training.data import ClassificationDataModule
 #: What a run may be resumed with that it did not begin with.
 _FREE = ("num_workers", "resident", "watch_test")
 #: What says which images are held out of a set.
-_DIVISION = ("validation", "num_folds", "fold", "division")
+_DIVISION = ("validation", "num_folds", "folds_file", "fold", "division")
 
 
 def require_same_data(path: Path, own: str) -> None:
