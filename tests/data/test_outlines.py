@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from zoomkern.data.outlines import Outline, bounding_boxes, clip_to_window, read_outlines, total_area
+from zoomkern.data.outlines import Outline, area_boxes, bounding_boxes, clip_to_window, read_outlines, total_area
+from zoomkern.training.annotations import cell_shares
 
 SQUARE = torch.tensor([[10.0, 20], [30, 20], [30, 60], [10, 60]], dtype=torch.float64)
 #: A U whose legs a window can show without what joins them.
@@ -104,3 +105,27 @@ def test_the_cut_of_a_star_has_the_area_that_its_pixels_count(seed):
     length = numpy.hypot(*(numpy.roll(star, -1, 0) - star).T).sum()
     assert abs(area - counted) <= 2 * length
     assert area > 0
+
+
+def painted(boxes, side=40):
+    """Share of each pixel that boxes cover."""
+    return cell_shares(boxes, (side, side), (side, side))
+
+
+def test_boxes_of_an_area_cover_the_polygon_and_not_its_holes():
+    hole = Outline(torch.tensor([[12.0, 32], [18, 32], [18, 38], [12, 38]], dtype=torch.float64), is_hole=True)
+    covered = painted(area_boxes([Outline(U), hole], strips=40))
+    expected = torch.zeros(40, 40, dtype=torch.float64)
+    expected[:40, :30] = 1
+    expected[:30, 10:20] = 0
+    expected[32:38, 12:18] = 0
+    assert torch.allclose(covered, expected, atol=1e-12)
+    assert painted(area_boxes([hole])).sum() == 0
+
+
+def test_a_thin_diagonal_lesion_leaves_the_cells_beside_it_free():
+    lesion = Outline(torch.tensor([[0.0, 0], [2, 0], [40, 38], [40, 40], [38, 40], [0, 2]], dtype=torch.float64))
+    covered = painted(area_boxes([lesion], strips=320))
+    y, x = torch.meshgrid(*2 * [torch.arange(40.0)], indexing="ij")
+    assert covered[(x - y).abs() > 3].sum() == 0
+    assert float(covered.sum()) == pytest.approx(total_area([lesion]), rel=1e-3)

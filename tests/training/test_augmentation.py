@@ -13,7 +13,7 @@ def item(seed=0, size=(20, 20)):
     image[:, 2:5, 11:18] = 200  # y 2..5, x 11..18
     half = (size[0] // 2, size[1] // 2)
     box = torch.tensor([[11, 2, 18, 5]], dtype=torch.float64)
-    return Item(image, scaled(image, half), scaled(image, half), 1, 3, seed, box)
+    return Item(image, scaled(image, half), scaled(image, half), 1, 3, seed, box, box)
 
 
 @pytest.mark.parametrize("turns", TURNS)

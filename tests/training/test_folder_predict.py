@@ -103,7 +103,15 @@ def test_the_scores_are_those_of_training(request, stages, images, tmp_path):
     for row in table(tmp_path / "out"):
         image = torch.from_numpy(np.array(Image.open(images / row["image"])))[None]
         seed = image_seed(5, row["image"])
-        item = Item(image, *looker.views.make(image), label=0, index=0, seed=seed, objects=torch.zeros(0, 4))
+        item = Item(
+            image,
+            *looker.views.make(image),
+            label=0,
+            index=0,
+            seed=seed,
+            objects=torch.zeros(0, 4),
+            areas=torch.zeros(0, 4),
+        )
         with torch.no_grad():
             probability = looker.task.predict_step(collate([item]), 0).probability[0]
         assert [float(row["none"]), float(row["square"])] == pytest.approx(probability.tolist(), abs=2e-6)

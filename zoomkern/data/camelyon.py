@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoomkern import checks
 from zoomkern.data.files import STORED_SUFFIXES, FileImages, require_file, require_folder
-from zoomkern.data.outlines import Outline, bounding_boxes, read_outlines
+from zoomkern.data.outlines import Outline, area_boxes, bounding_boxes, read_outlines
 
 _CLASSES = ("normal", "tumor")
 _ANNOTATIONS = ("annotations", "training/lesion_annotations", "testing/lesion_annotations")
@@ -98,6 +98,10 @@ class Camelyon16(FileImages):
     def objects(self, index: int) -> Tensor:
         """``[K, 4]`` float64: boxes around the outlines of the lesions."""
         return bounding_boxes([outline for outline in self.polygons(index) if not outline.is_hole])
+
+    def areas(self, index: int) -> Tensor:
+        """``[K, 4]`` float64: boxes that cover the lesions less their holes, strip by strip."""
+        return area_boxes(self.polygons(index))
 
 
 def _slides(folder: Path) -> list[Path]:

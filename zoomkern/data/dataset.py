@@ -89,3 +89,7 @@ class ImageSet(Dataset[Example]):
     def objects(self, index: int) -> Tensor:
         """``[K, 4]`` float64 xyxy, as :class:`Example` holds them."""
         return torch.zeros(0, 4, dtype=torch.float64)
+
+    def areas(self, index: int) -> Tensor:
+        """``[K, 4]`` float64 xyxy: boxes that the objects fill, by which attention is taught; here the objects."""
+        return self.objects(index)

@@ -12,7 +12,7 @@ from torch import Tensor
 from zoomkern import checks
 from zoomkern.data.camelyon import Camelyon16
 from zoomkern.data.dataset import ImageSet
-from zoomkern.data.outlines import Outline, bounding_boxes, clip_to_window, total_area
+from zoomkern.data.outlines import Outline, area_boxes, bounding_boxes, clip_to_window, total_area
 from zoomkern.images.readers import Reader
 
 _LENGTHS = {"train": 6000, "validation": 2000, "test": 2000}
@@ -124,6 +124,10 @@ class NeedleCamelyon(ImageSet):
     def objects(self, index: int) -> Tensor:
         """``[K, 4]`` float64: boxes around the parts of lesions in the crop."""
         return bounding_boxes([outline for outline in self.polygons(index) if not outline.is_hole])
+
+    def areas(self, index: int) -> Tensor:
+        """``[K, 4]`` float64: boxes that cover the lesions less their holes, strip by strip."""
+        return area_boxes(self.polygons(index))
 
     def polygons(self, index: int) -> list[Outline]:
         """Outlines in the crop, cut at its edges, in its own coordinates."""

@@ -39,7 +39,7 @@ def annotation_loss(batch: Batch, out: Any, model: Any) -> Tensor:
     """Cross-entropy of both attentions against where the annotated objects lie; 0 for images and tiles without one.
 
     Args:
-        batch: with ``objects``.
+        batch: with ``areas``.
         out: what the network returned; an ``attention``, and perhaps a ``tile_attention``.
         model: the network, for the size of its tiles.
 
@@ -49,16 +49,16 @@ def annotation_loss(batch: Batch, out: Any, model: Any) -> Tensor:
     device = out.attention.device
     sizes = [(image.shape[-2], image.shape[-1]) for image in batch.images]
     grid = tuple(out.attention.shape[1:])
-    places = [(objects.to(device, non_blocking=True), size) for objects, size in zip(batch.objects, sizes, strict=True)]
-    first = torch.stack([cell_shares(objects, size, grid) for objects, size in places])
+    places = [(areas.to(device, non_blocking=True), size) for areas, size in zip(batch.areas, sizes, strict=True)]
+    first = torch.stack([cell_shares(areas, size, grid) for areas, size in places])
     loss = supervised_attention(out.attention, first)
     if not hasattr(out, "tile_attention"):
         return loss
     inner = tuple(out.tile_attention.shape[2:])
     second = []
-    for (objects, size), small, corner in zip(places, batch.tile_view, out.tiles.offsets, strict=True):
+    for (areas, size), small, corner in zip(places, batch.tile_view, out.tiles.offsets, strict=True):
         start = (corner * corner.new_tensor(size)).div(corner.new_tensor(small.shape[-2:]), rounding_mode="floor")
         start = start.flip(-1).repeat(1, 2)  # [T, 4], xyxy
-        second.append(cell_shares(objects[None] - start[:, None], model.tile_size, inner))
+        second.append(cell_shares(areas[None] - start[:, None], model.tile_size, inner))
     shares = torch.where((out.tiles.index >= 0)[..., None, None], torch.stack(second), 0.0)
     return loss + supervised_attention(out.tile_attention.flatten(0, 1), shares.flatten(0, 1))

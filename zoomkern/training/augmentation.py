@@ -48,10 +48,10 @@ class Augmentation:
             return (coloured(turned, exponents) if self.colour else turned).contiguous()
 
         height, width = item.image.shape[-2:]
-        objects = turn_boxes(item.objects, (height, width), *coins)
+        objects, areas = (turn_boxes(boxes, (height, width), *coins) for boxes in (item.objects, item.areas))
         image, view = change(item.image), change(item.view)
         tile_view = image if item.tile_view is item.image else change(item.tile_view)
-        return item._replace(image=image, view=view, tile_view=tile_view, objects=objects)
+        return item._replace(image=image, view=view, tile_view=tile_view, objects=objects, areas=areas)
 
 
 def turn(image: Tensor, mirror: bool, upside_down: bool, transpose: bool) -> Tensor:

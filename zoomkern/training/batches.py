@@ -19,6 +19,7 @@ class Item(NamedTuple):
         index: its place in the set.
         seed: of its draws in this epoch.
         objects: ``[K, 4]`` float64 xyxy in pixels of ``image``.
+        areas: the same, boxes that the objects fill.
     """
 
     image: Any
@@ -28,6 +29,7 @@ class Item(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
     seed: int
     objects: Tensor
+    areas: Tensor
 
 
 class Batch(NamedTuple):
@@ -43,6 +45,7 @@ class Batch(NamedTuple):
         classes: the labels once more, on the host: to choose by them waits for nothing.
         noise: seed of whatever else is random in the step, dropout say.
         objects: ``B`` tensors ``[K, 4]`` float64 xyxy.
+        areas: the same of the areas.
     """
 
     images: list[Any]
@@ -54,6 +57,7 @@ class Batch(NamedTuple):
     classes: tuple[int, ...]
     noise: int
     objects: list[Tensor]
+    areas: list[Tensor]
 
 
 def collate(items: list[Item]) -> Batch:
@@ -78,6 +82,7 @@ def collate(items: list[Item]) -> Batch:
         classes=tuple(item.label for item in items),
         noise=items[0].seed,
         objects=[item.objects for item in items],
+        areas=[item.areas for item in items],
     )
 
 

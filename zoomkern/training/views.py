@@ -108,7 +108,7 @@ class ViewedImages(Dataset[Item]):
         example = self.images[index]
         self._require_kind(example)
         view, tile_view = self.views.make(example.image)
-        item = Item(example.image, view, tile_view, example.label, index, 0, example.objects)
+        item = Item(example.image, view, tile_view, example.label, index, 0, example.objects, self.images.areas(index))
         if self._kept is not None and get_worker_info() is None:
             self._kept[index] = item
         return item

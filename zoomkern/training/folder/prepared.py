@@ -87,7 +87,7 @@ def prepare(image: Found, looker: Looker, options: Options, cache: TileCache, se
     overview = scaled(pyramid, overview_size(size))
     mask = make_mask(options.mask, image, overview, reader)
     nothing = torch.zeros(0, 4, dtype=torch.float64)
-    batch = collate([Item(pyramid, view, tile_view, 0, 0, seed, nothing)])
+    batch = collate([Item(pyramid, view, tile_view, 0, 0, seed, nothing, nothing)])
     tile_size = (tile_view.shape[-2], tile_view.shape[-1]) if two_stages else None
     return Prepared(reader, pyramid, batch, overview, mask, tile_size)
 
