@@ -5,6 +5,7 @@ import torch
 
 from zoomkern import gather_patches
 from zoomkern.data.camelyon import Camelyon16
+from zoomkern.data.outlines import total_area
 
 tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
 
@@ -48,6 +49,16 @@ def test_objects_are_boxes_around_the_lesions(slides):
     (slides / "annotations/tumor_001.xml").write_text(XML.format("_2"))
     assert images.objects(1).shape == (0, 4)
     assert images.polygons(1)[0].is_hole
+
+
+def test_areas_are_the_lesions_less_their_holes(slides):
+    images = Camelyon16(slides)
+    assert len(images.areas(0)) == 0
+    areas = images.areas(1)
+    covered = float((areas[:, 2:] - areas[:, :2]).prod(1).sum())
+    assert covered == pytest.approx(total_area(images.polygons(1)), rel=0.02)
+    boxes = images.objects(1)
+    assert covered <= float((boxes[:, 2:] - boxes[:, :2]).prod(1).sum())
 
 
 def test_annotations_may_lie_where_their_archive_was(slides):
