@@ -32,9 +32,10 @@ def new_chart(panels: int = 1, size: tuple[float, float] = (6.4, 4.0), title: st
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """How line ``number`` is drawn; the colours come round after six, then the lines are dashed."""
+    """How line ``number`` is drawn; the colours come round after six, then marks differ and lines are dashed."""
     turn, place = divmod(number, len(COLOURS))
-    return {"color": COLOURS[place], "marker": MARKERS[place], "ls": ("-", "--", ":", "-.")[turn % 4]}
+    marker = MARKERS[(place + turn) % len(MARKERS)]
+    return {"color": COLOURS[place], "marker": marker, "ls": ("-", "--", ":", "-.")[turn % 4]}
 
 
 def name_axes(axes: Any, x_label: str, y_label: str) -> None:
