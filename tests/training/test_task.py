@@ -172,8 +172,8 @@ def test_both_forms_of_the_contrastive_loss(small, monkeypatch, to_negative):
     part = chosen(batch, [1, 3])
     scores = task._call(task.model.contrast, part).scores
     forms = [in_sample_contrastive(scores, part.labels, 0, to_negative=form) for form in (to_negative, not to_negative)]
-    assert torch.equal(loss, forms[0])
-    assert not torch.equal(loss, forms[1])
+    torch.testing.assert_close(loss, forms[0])  # by where tensors lie in memory it may gain a bit
+    assert not torch.allclose(loss, forms[1])
 
 
 def test_attention_over_one_place_has_no_complement(small, tmp_path):
