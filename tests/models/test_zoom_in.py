@@ -426,12 +426,14 @@ class TestPlaces:
     def test_outside_the_image_is_fill_and_a_tile_s_edge_is_none(self):
         image, view = torch.ones(1, 1, 32, 32), torch.zeros(1, 1, 2, 2)
         model = ZoomIn(
-            2, 4, (12, 12), (16, 16), tile_scale=0.5, tiles="gumbel", features=Mean(), fill=7.0,
+            2, 4, (12, 12), (16, 16), tile_scale=0.5, tiles="gumbel", features=Mean(), fill=7.0, in_channels=1,
             tile_attention=Cut(AttentionNetwork(1), 1, 1),
         )  # fmt: skip
         out = model(image, view, torch.ones(1, 1, 16, 16), seed=0)
         assert (out.sampled.patches == 1).all()
-        wide = ZoomIn(2, 4, (24, 24), (32, 32), tile_scale=0.5, tiles="gumbel", features=Mean(), fill=7.0)
+        wide = ZoomIn(
+            2, 4, (24, 24), (32, 32), tile_scale=0.5, tiles="gumbel", features=Mean(), fill=7.0, in_channels=1
+        )
         out = wide(image, view, torch.ones(1, 1, 16, 16), seed=0)
         assert set(out.tiles.patches.unique().tolist()) == {1.0, 7.0}
         corner = out.tiles.patches[0, (out.tiles.index[0] == 0).int().argmax(), 0]
@@ -453,7 +455,7 @@ class TestPlaces:
     def test_step_widens_sub_tiles_alone(self):
         image = torch.arange(32 * 32.0).reshape(1, 1, 32, 32)
         model = ZoomIn(
-            2, 4, (4, 4), (16, 16), tile_scale=0.5, tiles="gumbel", features=Mean(), step=2,
+            2, 4, (4, 4), (16, 16), tile_scale=0.5, tiles="gumbel", features=Mean(), step=2, in_channels=1,
             tile_attention=Cut(AttentionNetwork(1), 1, 1),
         )  # fmt: skip
         out = model(image, torch.zeros(1, 1, 2, 2), F.avg_pool2d(image, 2), seed=0)
@@ -510,7 +512,7 @@ class TestPadding:
         results = []
         for fill in (0.0, 1e4):
             torch.manual_seed(0)
-            model = ZoomIn(2, 8, (4, 4), (24, 24), tile_scale=0.25, fill=fill)
+            model = ZoomIn(2, 8, (4, 4), (24, 24), tile_scale=0.25, fill=fill, in_channels=1)
             nn.init.normal_(model.attention.score.weight)
             nn.init.normal_(model.tile_attention.score.weight)
             out = model(images, view, small, seed=0)
@@ -830,8 +832,9 @@ class TestErrors:
 def test_a_gated_head_learns_through_both_attentions(tiles):
     torch.manual_seed(0)
     model = ZoomIn(
-        2, 4, (8, 8), (16, 16), tile_scale=0.5, tiles=tiles, num_tiles=2, pooling=GatedAttentionPooling(32, 8), mean=0.5
-    )
+        2, 4, (8, 8), (16, 16), tile_scale=0.5, tiles=tiles, num_tiles=2, pooling=GatedAttentionPooling(32, 8),
+        mean=0.5, in_channels=1,
+    )  # fmt: skip
     images = torch.rand(3, 1, 32, 32)
     out = model(images, images[:, :, ::4, ::4], images[:, :, ::2, ::2], seed=1)
     out.scores[:, 1].sum().backward()
@@ -844,7 +847,9 @@ def test_a_gated_head_learns_through_both_attentions(tiles):
 def test_a_gated_head_over_everything_is_what_many_draws_come_to():
     torch.manual_seed(0)
     pooling = GatedAttentionPooling(32, 8)
-    model = ZoomIn(2, 64, (8, 8), (16, 16), tile_scale=0.5, tiles="gumbel", num_tiles=16, pooling=pooling).eval()
+    model = ZoomIn(
+        2, 64, (8, 8), (16, 16), tile_scale=0.5, tiles="gumbel", num_tiles=16, pooling=pooling, in_channels=1
+    ).eval()
     for module in (model.attention, model.tile_attention):
         torch.nn.init.normal_(module.score.weight)
     images = torch.rand(2, 1, 32, 32)

@@ -27,10 +27,10 @@ model:
       patch_size: [12, 12]
       attention:
         class_path: zoomkern.nn.AttentionNetwork
-        init_args: {contrast: 1}
+        init_args: {in_channels: 1, contrast: 1}
       features:
         class_path: zoomkern.nn.FeatureNetwork
-        init_args: {channels: [8], kernel_sizes: [3], strides: [1]}
+        init_args: {in_channels: 1, channels: [8], kernel_sizes: [3], strides: [1]}
     dict_kwargs: {mean: 0.2, std: 0.2}
   optimizer:
     class_path: torch.optim.Adam

@@ -176,6 +176,7 @@ def test_a_recipe_that_is_missing_or_no_yaml(zoomkern, tmp_path, capsys):
         ("truncated", 0, False),
         ("truncated", 1, True),
         ("truncated", 1, False),
+        ("truncated", 1, "views"),
     ],
 )
 def test_a_bad_picture_is_named(zoomkern, pictures, tmp_path, capsys, harm, workers, resident):
@@ -418,6 +419,7 @@ def test_no_epoch_at_all_leaves_no_curves(zoomkern, tmp_path):
 def test_a_recipe_may_ask_for_exact_inference(zoomkern, tmp_path):
     two = [
         "--model.model=zoomkern.models.ZoomIn",
+        "--model.model.in_channels=1",
         "--model.model.tile_size=[24,24]",
         "--model.model.tile_scale=0.5",
         "--data.tile_scale=0.5",

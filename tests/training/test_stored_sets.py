@@ -31,7 +31,9 @@ def weights(small, folder, images, **options):
     return task.state_dict()
 
 
-@pytest.mark.parametrize("options", [{}, {"resident": False, "num_workers": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"resident": False, "num_workers": 2}, {"resident": "views", "num_workers": 2}]
+)
 def test_two_stages_learn_the_same_from_files_as_from_memory(small, slides, tmp_path, options):
     stored = ImageFolder(slides, stored=True)
     assert isinstance(stored.image(0), Pyramid)

@@ -205,6 +205,49 @@ def test_workers_send_the_names_of_resident_images(tmp_path):
         assert torch.equal(mine.seed, theirs.seed)
 
 
+@pytest.mark.parametrize("views", [Views(0.5, None, 0.5), Views(0.5)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_alone_stay_in_memory(tmp_path, views, workers):
+    """Images are decoded at each visit, by whoever looks at them; views are those that were made at first."""
+    log = tmp_path / "log"
+    viewed = ViewedImages(Pinned(log), views, seed=0, resident="views")
+    viewed.load(range(6))
+    made = [viewed.kept(i, "tile_view") for i in range(6)]
+    assert [viewed.kept(i, "image") for i in range(6)] == [None] * 6
+    first, again = loaded(viewed, workers), loaded(viewed, workers)
+    for batches in (first, again):
+        images = [image for batch in batches for image in batch.images]
+        tiles = [tile for batch in batches for tile in batch.tile_view]
+        assert [int(image.tensor.max()) for image in images] == list(range(6))
+        if views.tile_scale is None:
+            assert made == [None] * 6
+            assert [tuple(tile.shape) for tile in tiles] == [(3, 40, 50)] * 6
+        else:
+            assert [tile is one for tile, one in zip(tiles, made, strict=True)] == [True] * 6
+    assert torch.equal(torch.cat([b.view for b in first]), torch.stack([viewed.plain(i).view for i in range(6)]))
+    decoded = log.read_text().splitlines()
+    assert len(decoded) == 6 + 12 + 6  # loaded once, two epochs, and the line above
+    mine = [line for line in decoded if line.startswith(f"{os.getpid()} ")]
+    assert len(mine) == (12 if workers else 24)
+
+
+def test_a_level_of_a_file_is_no_view_to_keep():
+    class Stored(Pinned):
+        def image(self, index):
+            return Pyramid.build(torch.full((3, 8000, 9000), index, dtype=torch.uint8), levels=2)
+
+    viewed = ViewedImages(Stored(os.devnull), Views(0.01, None, 0.5), seed=0, resident="views")
+    first, again = viewed.plain(1), viewed.plain(1)
+    assert viewed.kept(1, "tile_view") is None
+    assert again.view is first.view
+    assert again.tile_view.shape == first.tile_view.shape == (3, 4000, 4500)
+
+
+def test_what_is_resident_is_one_of_three(small):
+    with pytest.raises(ValueError, match="resident must be true, false or 'views'; got 'tiles'"):
+        ViewedImages(small.Squares(), Views(0.25), seed=0, resident="tiles")
+
+
 def test_workers_send_the_pixels_of_others(tmp_path):
     log = tmp_path / "log"
     viewed = ViewedImages(Pinned(log), Views(0.5, None, 0.5), seed=0)

@@ -82,7 +82,7 @@ class AttentionSampling(Network):
         attention: nn.Module | None = None,
         features: nn.Module | None = None,
         pooling: nn.Module | None = None,
-        in_channels: int = 1,
+        in_channels: int = 3,
         sampler: str = "gumbel",
         estimator: str | None = None,
         gradient: str = "exact",

@@ -81,7 +81,7 @@ class IterativePatchSelection(Network):
         positions are sines of the place instead of a table of fixed length.
 
     Example:
-        >>> model = IterativePatchSelection(4, 10, (100, 100), in_channels=3, mean=0.5, std=0.5)
+        >>> model = IterativePatchSelection(4, 10, (100, 100), mean=0.5, std=0.5)
         >>> out = model(images)
     """
 
@@ -96,7 +96,7 @@ class IterativePatchSelection(Network):
         stride: int | tuple[int, int] | None = None,
         chunk: int = 64,
         features: nn.Module | None = None,
-        in_channels: int = 1,
+        in_channels: int = 3,
         heads: int = 8,
         positions: bool = False,
         **reading: Any,

@@ -78,7 +78,7 @@ class PerturbedTopK(Network):
         2020.
 
     Example:
-        >>> model = PerturbedTopK(4, 10, (100, 100), in_channels=3, mean=0.5, std=0.5)
+        >>> model = PerturbedTopK(4, 10, (100, 100), mean=0.5, std=0.5)
         >>> out = model(images, view)
     """
 
@@ -94,7 +94,7 @@ class PerturbedTopK(Network):
         sigma: float = 1.0,
         attention: nn.Module | None = None,
         features: nn.Module | None = None,
-        in_channels: int = 1,
+        in_channels: int = 3,
         **reading: Any,
     ) -> None:
         super().__init__()

@@ -135,7 +135,7 @@ class ZoomIn(Network):
         gradient is the unbiased one instead of theirs.
 
     Example:
-        >>> model = ZoomIn(2, 10, (27, 27), tile_size=(250, 250), tile_scale=0.2, in_channels=3, mean=0.5, std=0.5)
+        >>> model = ZoomIn(2, 10, (27, 27), tile_size=(250, 250), tile_scale=0.2, mean=0.5, std=0.5)
         >>> images = torch.randint(256, (4, 3, 500, 500), dtype=torch.uint8)
         >>> tile_view = [zoomkern.images.scaled(image, (100, 100)) for image in images]
         >>> view = torch.stack([zoomkern.images.scaled(image, (50, 50)) for image in images]) / 255
@@ -160,7 +160,7 @@ class ZoomIn(Network):
         tile_attention: nn.Module | None = None,
         features: nn.Module | None = None,
         pooling: nn.Module | None = None,
-        in_channels: int = 1,
+        in_channels: int = 3,
         sampler: str = "gumbel",
         estimator: str | None = None,
         tile_estimator: str | None = None,

@@ -74,7 +74,7 @@ class AttentionNetwork(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
+        in_channels: int = 3,
         channels: Sequence[int] = (8, 8),
         kernel_size: int = 3,
         pool: int = 1,

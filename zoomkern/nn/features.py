@@ -32,7 +32,7 @@ class FeatureNetwork(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
+        in_channels: int = 3,
         channels: Sequence[int] = (32, 32, 32, 32),
         kernel_sizes: Sequence[int] = (7, 3, 3, 3),
         strides: Sequence[int] = (1, 1, 1, 1),

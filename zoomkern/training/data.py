@@ -14,7 +14,7 @@ from zoomkern.data.folds import fixed_folds, grouped_folds, holdout, stratified_
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.batches import Item, collate
 from zoomkern.training.order import EpochBatches, LookingBatches
-from zoomkern.training.views import AugmentedImages, ViewedImages, Views
+from zoomkern.training.views import AugmentedImages, Resident, ViewedImages, Views
 
 
 class ClassificationDataModule(L.LightningDataModule):
@@ -42,9 +42,10 @@ class ClassificationDataModule(L.LightningDataModule):
         augmentation: changes training images.
         watch_test: look at the test images after every epoch, too, so that a curve shows what choosing the epoch by
             them would have given, as others report it. Nothing is chosen by it.
-        resident: keep images and views in memory from the first time on.
+        resident: true keeps images and views in memory from the first time on; "views" the views alone, for sets larger
+            than memory; false nothing, so that views are made whenever an image is looked at.
         num_workers: processes that load images; 0, which is best for resident images, loads them in the training one.
-            Where images are resident, they are loaded before the processes start, which share them.
+            What is to be resident is loaded before the processes start, which share it.
 
     Attributes:
         has_test: whether test images are others than those that choose the epoch.
@@ -72,7 +73,7 @@ class ClassificationDataModule(L.LightningDataModule):
         seed: int = 0,
         augmentation: Augmentation | None = None,
         watch_test: bool = False,
-        resident: bool = True,
+        resident: Resident = True,
         num_workers: int = 0,
     ) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import torch
@@ -19,6 +19,9 @@ from zoomkern.images.scaling import scaled, scaled_size
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.batches import Item
 from zoomkern.training.order import Place, mixed
+
+#: What is kept in memory of each image: all of it, nothing, or its views.
+Resident = bool | Literal["views"]
 
 #: Pixels of a view of tiles that is kept in memory for an image that is not.
 MOST_TILE_PIXELS = 1 << 24
@@ -56,23 +59,30 @@ class Views(NamedTuple):
 class ViewedImages(Dataset[Item]):
     """Images of a set with their views; asked for by ``(index, epoch)``.
 
-    Where images are resident, the processes of a ``DataLoader`` share those that were loaded before they started, and
-    send the name of an image instead of its pixels: the training process finds its own.
+    The processes of a ``DataLoader`` share what was loaded before they started, and send its name instead of its
+    pixels: the training process finds its own.
 
     Args:
         images: the set.
         views: how to make the views.
         seed: of the draws: an image's seed is a function of this, of the epoch and of its index.
-        resident: keep every image and its views from the first time on; worker processes keep none of their own.
+        resident: True keeps every image and its views from the first time on, "views" the views alone, False nothing.
+            Worker processes keep nothing of their own.
 
     Memory:
-        Where ``resident``, all images that were asked for.
+        All images that were asked for, or their views.
+
+    Raises:
+        ValueError: another value of ``resident``.
     """
 
-    def __init__(self, images: ImageSet, views: Views, seed: int, resident: bool = True) -> None:
+    def __init__(self, images: ImageSet, views: Views, seed: int, resident: Resident = True) -> None:
+        if resident not in (True, False, "views"):
+            raise ValueError(f"resident must be true, false or 'views'; got {resident!r}. Correct it.")
         self.images = images
         self.views = views
         self.seed = seed
+        self._whole = resident != "views"
         self._kept: dict[int, Item] | None = {} if resident else None
         self._kind: tuple[int, torch.dtype, str] | None = None
         self._number = next(_NUMBERS)
@@ -87,10 +97,14 @@ class ViewedImages(Dataset[Item]):
 
     def __getitem__(self, place: Place) -> Item:
         item = self.item(place)
-        if get_worker_info() is None or not self._kept or item.index not in self._kept:
+        kept = self._kept.get(item.index) if self._kept else None
+        if get_worker_info() is None or kept is None:
             return item
-        image, tile_view = (_Resident(self._number, item.index, part) for part in ("image", "tile_view"))
-        return item._replace(image=image, tile_view=tile_view)
+        if kept.image is not None:
+            item = item._replace(image=_Kept(self._number, item.index, "image"))
+        if kept.tile_view is not None:
+            item = item._replace(tile_view=_Kept(self._number, item.index, "tile_view"))
+        return item
 
     def item(self, place: Place) -> Item:
         """The image with its views, and the seed of its draws in that epoch."""
@@ -104,14 +118,27 @@ class ViewedImages(Dataset[Item]):
             ValueError: it has other channels, or pixels of another type, than the first one that was asked for.
         """
         if self._kept is not None and index in self._kept:
-            return self._kept[index]
+            return self._completed(self._kept[index])
         example = self.images[index]
         self._require_kind(example)
         view, tile_view = self.views.make(example.image)
         item = Item(example.image, view, tile_view, example.label, index, 0, example.objects, self.images.areas(index))
         if self._kept is not None and get_worker_info() is None:
-            self._kept[index] = item
+            self._kept[index] = item if self._whole else _small(item)
         return item
+
+    def _completed(self, item: Item) -> Item:
+        """What is kept of an image, and what is not, read again."""
+        if item.image is None:
+            item = item._replace(image=self.images.image(item.index))
+        if item.tile_view is None:
+            item = item._replace(tile_view=self.views.tiles(item.image))
+        return item
+
+    def kept(self, index: int, part: str) -> Any:
+        """``image`` or ``tile_view`` of an image of which it is kept."""
+        assert self._kept is not None
+        return getattr(self._kept[index], part)
 
     def _require_kind(self, example: Example) -> None:
         """What one batch could not hold, by the image's name."""
@@ -124,7 +151,7 @@ class ViewedImages(Dataset[Item]):
             )
 
     def load(self, indices: Sequence[int], progress: bool = False) -> None:
-        """Make images resident; nothing happens where they are not to be.
+        """Make images, or their views, resident; nothing happens where they are not to be.
 
         Args:
             indices: of the images.
@@ -137,13 +164,19 @@ class ViewedImages(Dataset[Item]):
             self.plain(index)
 
 
+def _small(item: Item) -> Item:
+    """The item without its image, and without a tile view that is the image or a level of its file."""
+    tiles = item.tile_view if isinstance(item.tile_view, Tensor) and item.tile_view is not item.image else None
+    return item._replace(image=None, tile_view=tiles)
+
+
 #: Sets of this process by a number, which their copies in worker processes have, too.
 _SETS: WeakValueDictionary[int, ViewedImages] = WeakValueDictionary()
 _NUMBERS = itertools.count()
 
 
-class _Resident:
-    """Names a resident image; what arrives in the training process is the image itself."""
+class _Kept:
+    """Names what is resident of an image; what arrives in the training process is the pixels themselves."""
 
     def __init__(self, number: int, index: int, part: str) -> None:
         self._where = (number, index, part)
@@ -153,7 +186,7 @@ class _Resident:
 
 
 def _resident(number: int, index: int, part: str) -> Any:
-    return getattr(_SETS[number].plain(index), part)
+    return _SETS[number].kept(index, part)
 
 
 class AugmentedImages(Dataset[Item]):
