@@ -23,7 +23,8 @@ class Given(nn.Module):
 def small(logits, k=2, **arguments):
     torch.manual_seed(0)
     features = FeatureNetwork(1, (8,), (3,), (2,))
-    given = {"attention": Given(logits), "features": features, "num_noise": 10, **arguments}
+    plain = {"num_noise": 10, "sigma": 1.0, "standardise": False}
+    given = {"attention": Given(logits), "features": features, **plain, **arguments}
     return PerturbedTopK(3, k, (8, 8), **given)
 
 
@@ -108,12 +109,33 @@ def test_sigma_may_be_lowered_in_training():
     assert (model(images, VIEW, seed=0).index >= 0).sum() == 4 < many
 
 
+def test_the_scale_of_the_logits_means_nothing_where_they_are_standardised():
+    logits, images = torch.randn(2, 5, 6), pictures(2)
+    one, other = (small(10**power * logits + power, standardise=True)(images, VIEW, seed=0) for power in (1, 3))
+    assert torch.equal(one.index, other.index)
+    assert torch.equal(one.indicators, other.indicators)
+    flat = other.attention.flatten(1)
+    torch.testing.assert_close(flat.mean(1), torch.zeros(2), atol=1e-4, rtol=0)  # of numbers of 1e3, to 1e-7 each
+    torch.testing.assert_close(flat.std(1, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+
+
+def test_flat_logits_have_a_gradient():
+    model = small(torch.zeros(2, 5, 6), standardise=True)
+    out = model(pictures(2), VIEW, seed=0)
+    assert (out.attention == 0).all()
+    out.patches.square().sum().backward()
+    gradient = model.attention.logits.grad
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("standardise", [True, False])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_no_numbers_are_refused(value):
+def test_logits_that_are_no_numbers_are_refused(value, standardise):
     logits = torch.zeros(2, 5, 6)
     logits[1, 2, 3] = value
     with pytest.raises(ValueError, match="logits"):
-        small(logits)(pictures(2), VIEW)
+        small(logits, standardise=standardise)(pictures(2), VIEW)
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,16 @@ from zoomkern.nn import AttentionNetwork, FeatureNetwork
 from zoomkern.nn.perturbation import perturbed_topk
 from zoomkern.typing import ImageBatch
 
+#: Standard deviation below which logits count as flat, so that noise decides.
+FLAT = 0.01
+
 
 class PerturbedTopKOutput(NamedTuple):
     """What one forward pass saw and concluded.
 
     Args:
         scores: ``[B, K]`` class scores before the softmax.
-        attention: ``[B, Gh, Gw]`` logits.
+        attention: ``[B, Gh, Gw]`` logits, standardised where the network does that.
         index: ``[B, U]`` int64, the cells that were read, ascending; -1 for padding.
         offsets: ``[B, U, 2]`` int64, top-left ``(y, x)`` of their patches.
         indicators: ``[B, k, U]``, the share of each patch that was read in each patch that the features saw.
@@ -51,16 +54,20 @@ class PerturbedTopK(Network):
     :func:`~zoomkern.nn.perturbed_topk`, in expectation the Jacobian itself; a public re-implementation
     (benbergner/dps) multiplies it by ``k``.
 
-    The original brings each image's scores into [0, 1] and takes ``sigma = 0.05``, which lets it fall to 0 in training.
-    Here logits stay as they are, for that division has no bounded derivative where attention is flat, as it is at the
-    start; the network learns their scale, and ``model.sigma`` may be set between steps.
+    Noise that drowns the logits blends patches from everywhere. A classifier learns from such blends what it cannot
+    use in evaluation, where patches are what they are, and attention learns nothing. So each image's logits are
+    brought to mean 0 and standard deviation 1. (The original brings them into [0, 1], where ``sigma = 0.05`` is about
+    as much as 0.3 here; the range of a flat attention, as it is at the start, has no derivative.) And ``model.sigma``
+    may be set between steps: :class:`~zoomkern.training.noise.FallingNoise` lets it fall, as the original does.
 
     Args:
         num_classes: number of classes ``K``.
         k: patches per image that the features see.
         patch_size: ``(h, w)`` of a patch, in output pixels.
         num_noise: ``n``, noise vectors per image.
-        sigma: standard deviation of the noise, in the unit of the logits.
+        sigma: standard deviation of the noise, in that of the logits.
+        standardise: False leaves the logits as they are, whose scale the network then learns; ``sigma`` is in their
+            unit.
         attention: network from the view ``[B, C, Vh, Vw]`` to logits ``[B, Gh, Gw]``; None is
             :class:`~zoomkern.nn.AttentionNetwork` on ``in_channels``.
         features: network from patches ``[M, C, Ph, Pw]`` to features ``[M, D]`` with an attribute ``out_features``;
@@ -91,7 +98,8 @@ class PerturbedTopK(Network):
         patch_size: int | tuple[int, int],
         *,
         num_noise: int = 100,
-        sigma: float = 1.0,
+        sigma: float = 0.3,
+        standardise: bool = True,
         attention: nn.Module | None = None,
         features: nn.Module | None = None,
         in_channels: int = 3,
@@ -102,6 +110,7 @@ class PerturbedTopK(Network):
         self.patch_size = checks.pair("patch_size", patch_size)
         self.num_noise = checks.integer("num_noise", num_noise, 2)
         self.sigma = checks.number("sigma", sigma)
+        self.standardise = standardise
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.features = FeatureNetwork(in_channels) if features is None else features
         self.classifier = nn.Linear(int(self.features.out_features), num_classes)  # type: ignore[arg-type]
@@ -122,6 +131,8 @@ class PerturbedTopK(Network):
             Class scores with the places and patches behind them.
         """
         logits: Tensor = self.attention(view)  # [B, Gh, Gw]
+        if self.standardise:
+            logits = standardised(logits)
         hit, indicators = self._choose(logits.flatten(1), seed)
         # every item that was hit is read, in ascending order; 0 times a finite number, and NaN is refused as ever
         constant = (logits - logits).detach()
@@ -152,3 +163,9 @@ class PerturbedTopK(Network):
         best = logits.detach().topk(self.k).indices
         hit = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, best, True)
         return hit, torch.eye(self.k, dtype=logits.dtype, device=logits.device).expand(len(logits), -1, -1)
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """``[B, Gh, Gw]``, each image's with mean 0 and standard deviation 1; where they are all but flat, less than 1."""
+    centred = logits - logits.mean((1, 2), keepdim=True)
+    return centred * (centred.square().mean((1, 2), keepdim=True) + FLAT**2).rsqrt()
