@@ -29,6 +29,23 @@ def test_the_table_of_a_set_is_printed(folder, capsys):
     assert capsys.readouterr().out == set_statistics(ImageFolder(folder)).table() + "\n"
 
 
+def test_every_image_is_read_where_it_is_asked_for(folder, capsys):
+    words = ("--set", "ImageFolder", "--root", folder, "--decode")
+    assert stats(*words) == 0
+    assert capsys.readouterr().out.endswith("\n3 channels of uint8  3\n")
+    Image.new("L", (24, 16)).save(folder / "cats" / "b.png")
+    whole = (folder / "dogs" / "c.png").read_bytes()
+    (folder / "dogs" / "c.png").write_bytes(whole[:-20])
+    (folder / "dogs" / "d.png").write_bytes(whole[:-30])
+    assert stats(*words) == 1
+    said = capsys.readouterr()
+    assert said.out.endswith("\n3 channels of uint8  1\n1 channels of uint8  1\n")
+    assert [line.partition(": path")[0] for line in said.err.splitlines()] == [
+        "damaged: dogs/c.png",
+        "damaged: dogs/d.png",
+    ]
+
+
 def test_shares_are_printed_as_bars_and_drawn(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(tmp_path)

@@ -280,3 +280,13 @@ def test_kills_at_any_moment_change_nothing(recipe, tmp_path):
     assert done.items() <= {path: path.stat().st_mtime_ns for path in cut.glob("folds/*.json")}.items()
     assert comparable(cut) == comparable(whole)
     assert [(result["repetition"], result["fold"]) for result in read_results(cut)] == FOLDS
+
+
+def test_an_interrupt_says_how_to_go_on(recipe, tmp_path, capsys, monkeypatch):
+    def interrupted(words, output, folds, repetitions, processes, threads, report):
+        report(1, 4, "one fold")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validation, "cross_validate", interrupted)
+    assert main(command(recipe, tmp_path)) == 130
+    assert "Interrupted: 1 of 4 folds are done; the same command goes on." in capsys.readouterr().err

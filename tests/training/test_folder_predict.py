@@ -376,6 +376,20 @@ def test_a_damaged_image_below_the_results_fails_alone(run, folders, tmp_path):
     assert len(table(tmp_path / "out")) == 2
 
 
+def test_what_is_wrong_with_a_file_is_said_once(run, folders, tmp_path):
+    images = folders.save_images(tmp_path / "images", 3)
+    (images / "001.png").write_bytes((images / "001.png").read_bytes()[:-40])
+    assert predict(run, images, tmp_path / "out", "--top=0") == 1
+    (failed,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
+    assert failed["error"].count("path must name a whole image") == 1
+    assert failed["error"].count("Fetch or export it again.") == 1
+
+
+def test_weights_of_another_network_of_the_same_layers_warn(run, images, tmp_path):
+    with pytest.warns(UserWarning, match="init_args.num_samples is 5 and was 4. Is that meant"):
+        predict(run, images, tmp_path, "--top=0", "--model.model.init_args.num_samples=5")
+
+
 def test_a_picture_that_is_decoded_whole_has_a_bound(run, images, tmp_path):
     assert predict(run, images, tmp_path, "--top=0", "--max-picture-pixels=2400") == 1
     failed = {entry["image"]: entry["error"] for entry in json.loads((tmp_path / "summary.json").read_text())["failed"]}

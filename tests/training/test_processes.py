@@ -58,3 +58,12 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
         time.sleep(0.05)
     assert not is_alive(child)
     assert time.monotonic() < deadline
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_is_left_to_the_parent():
+    """Each child has it too, and would print a traceback of its own."""
+    assert list(in_processes(press_ctrl_c, {"one": ()}, 1)) == [("one", "")]

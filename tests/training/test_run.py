@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from zoomkern.cli.main import main
 from zoomkern.training.checkpoints import load_checkpoint
 from zoomkern.training.divisions import division_table, require_unseen
+from zoomkern.training.recipes import nearest
 from zoomkern.training.task import ClassificationTask
 
 
@@ -365,7 +367,7 @@ def test_memory_that_does_not_suffice_is_said_in_a_line(zoomkern, capsys, monkey
 
     monkeypatch.setattr(ClassificationTask, "training_step", exhausted)
     said = complaint(capsys, zoomkern, "fit")
-    assert f"{message} Fewer --data.batch_size or samples, or images that stay in their files" in said
+    assert f"{message} Fewer --data.batch_size or samples, a smaller view, or images in their files" in said
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -444,3 +446,108 @@ def test_half_precision_learns(zoomkern, tmp_path):
     assert float(rows[-1]["train_loss"]) < 0.4 < 0.6 < float(rows[0]["train_loss"])
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state_dict"]
     assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+def test_a_run_is_named_by_its_folder(zoomkern, small, tmp_path, monkeypatch):
+    folds = ["--data.num_folds=2", "--data.fold=0", "--trainer.max_epochs=1"]
+    zoomkern("fit", *folds)
+    zoomkern("test", *folds)
+    before = figures(tmp_path / "run", "test")
+    (tmp_path / "run" / "test.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    for words in (["--run", "run"], ["--run=run"]):
+        assert main(["test", *words]) == 0
+        assert figures(tmp_path / "run", "test") == before
+
+
+def test_weights_are_not_tried_on_images_of_other_classes(zoomkern, small, tmp_path, capsys):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    other = small.save_pictures(tmp_path / "other")
+    (other / "none").rename(other / "circle")
+    message = (
+        "tells none, square apart, and these images are of circle, square. Give the config.yaml of the weights' own"
+    )
+    for words in ([], [f"--weights={tmp_path / 'run' / 'weights.safetensors'}"]):
+        assert message in complaint(capsys, zoomkern, "validate", f"--data.images.root={other}", *words)
+    (tmp_path / "run" / "classes.json").write_text("{")
+    assert "must be a JSON list of class names" in complaint(capsys, zoomkern, "validate")
+
+
+def test_another_network_of_the_same_layers_warns(zoomkern, tmp_path):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    with pytest.warns(
+        UserWarning, match=r"other settings of the network: init_args.num_samples is 5 and was 9. Is that"
+    ):
+        assert zoomkern("validate", "--model.model.num_samples=5") == 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*other settings")
+        assert zoomkern("validate") == 0
+
+
+def test_what_was_learned_is_said_only_where_it_is_nothing(zoomkern, small, tmp_path, capsys):
+    zoomkern("fit", "--trainer.max_epochs=1", "--model.optimizer.lr=0", "--model.score_scale=0")
+    said = capsys.readouterr().err
+    assert "Nothing has been learned that the 6 validation images show: their loss is 0.69" in said
+    assert "and 0.693 for who knows only how many each class has. 3 steps were taken" in said
+    zoomkern("fit", f"--folder={tmp_path / 'longer'}", "--trainer.max_epochs=40")
+    assert "Nothing has been learned" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["added", "gone"])
+def test_a_run_goes_on_with_the_images_that_it_began_with(zoomkern, pictures, tmp_path, capsys, change):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    where = f"--data.images.root={root}"
+    zoomkern("fit", where, "--trainer.max_epochs=1")
+    before = (tmp_path / "run" / "images.csv").read_bytes()
+    first = sorted((root / "none").iterdir())[0]
+    if change == "added":
+        shutil.copy(first, first.with_name("0a.png"))
+    else:
+        first.unlink()
+    said = complaint(capsys, zoomkern, "fit", where, "--resume=true", "--trainer.max_epochs=2")
+    assert "images must be those that the run in " in said
+    assert "some were added or taken away since. Restore them" in said
+    assert (tmp_path / "run" / "images.csv").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_network(zoomkern, capsys):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    said = complaint(capsys, zoomkern, "fit", "--resume=true", "--model.model.num_samples=5")
+    assert "model.model.init_args.num_samples must be 9, " in said
+
+
+def test_a_run_does_not_write_among_its_images(zoomkern, pictures, tmp_path, capsys):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    for place in (root, root / "none" / "run"):
+        said = complaint(capsys, zoomkern, "fit", f"--data.images.root={root}", f"--folder={place}")
+        assert f"--folder must not lie in {str(root)!r}" in said
+    assert sorted(path.name for path in root.iterdir()) == ["none", "square"]
+
+
+def test_one_class_is_nothing_to_learn(zoomkern, pictures, tmp_path, capsys):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures / "none", root / "none")
+    said = complaint(capsys, zoomkern, "fit", f"--data.images.root={root}")
+    assert "a classifier needs images of two classes or more; these are all 'none'." in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model.model.num_sample=3"], "Is 'num_samples' meant?"),
+        (["--data.bach_size=3"], "Is 'data.batch_size' meant?"),
+        (["--foldr=3"], "Is 'folder' meant?"),
+        (["--data.view_scale=2"], "view_scale must be above 0 and at most 1; got 2"),
+    ],
+)
+def test_a_wrong_option_names_the_right_one(zoomkern, capsys, words, message):
+    with pytest.raises(SystemExit):
+        zoomkern("fit", *words)
+    assert message in capsys.readouterr().err
+
+
+def test_options_like_none_are_not_guessed():
+    assert nearest("Option 'zzz' is not accepted", ["data.batch_size"]) == ""
+    assert nearest("something else", ["data.batch_size"]) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the folds that are missing and prints the table.
 
     Returns:
-        0, or 1 where a fold failed.
+        0, or 1 where a fold failed, or 130 after Ctrl-C.
     """
     require_training()
     from tqdm import tqdm
@@ -36,9 +37,14 @@ def run(args: argparse.Namespace) -> int:
             bar.set_postfix_str(text, refresh=False)
             bar.update(done - bar.n)
 
-        failures = cross_validate(
-            args.others, args.output, args.folds, args.repetitions, args.processes, args.threads, report
-        )
+        try:
+            failures = cross_validate(
+                args.others, args.output, args.folds, args.repetitions, args.processes, args.threads, report
+            )
+        except KeyboardInterrupt:
+            bar.close()
+            print(f"Interrupted: {bar.n} of {bar.total} folds are done; the same command goes on.", file=sys.stderr)
+            return 130
     table = args.output / "results.md"
     if table.exists():
         print("\n".join(takewhile(lambda line: not line.startswith("| repetition "), table.read_text().splitlines())))

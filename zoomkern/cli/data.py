@@ -1,4 +1,4 @@
-"""``zoomkern data stats``: what is in an image set, without decoding an image."""
+"""``zoomkern data stats``: what is in an image set; where it is asked for, whether every image can be read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import importlib
 import inspect
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import zoomkern.data
 from zoomkern.data import ImageSet, set_statistics
+from zoomkern.images.progress import counted
 from zoomkern.visual import count_magnitudes, save_histogram
 
 _BAR = 40  # characters of the longest
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", required=True, help="class of the set, as zoomkern.data.ColonCancer or ColonCancer")
     parser.add_argument("--root", help="folder of the set, passed to it as root")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="another of its arguments")
+    parser.add_argument("--decode", action="store_true", help="also read every image: channels, types, damaged files")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="also draw the objects' shares as a histogram")
 
 
@@ -31,12 +34,17 @@ def run(args: argparse.Namespace) -> int:
     """Prints the statistics, and writes the picture where one is asked for.
 
     Returns:
-        0, or 2 where the input is bad.
+        0, or 1 where an image cannot be read, or 2 where the input is bad.
     """
+    damaged: list[str] = []
     try:
         options = dict(option(words) for words in args.option) | ({} if args.root is None else {"root": args.root})
-        statistics = set_statistics(make_set(args.set, options))
+        images = make_set(args.set, options)
+        statistics = set_statistics(images)
         print(statistics.table())
+        if args.decode:
+            kinds, damaged = decoded(images)
+            print("\n".join(f"{kind}  {count:,}" for kind, count in kinds.most_common()))
         if statistics.ratios:
             print(f"\nobjects / image, in %\n{bars([100 * ratio for ratio in statistics.ratios])}")
         if args.picture is not None:
@@ -45,7 +53,25 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"zoomkern data: {error}", file=sys.stderr)
         return 2
-    return 0
+    for line in damaged:
+        print(f"damaged: {line}", file=sys.stderr)
+    return 1 if damaged else 0
+
+
+def decoded(images: ImageSet) -> tuple[Counter[str], list[str]]:
+    """How many images have which channels and type, and what is wrong with those that cannot be read."""
+    kinds: Counter[str] = Counter()
+    damaged = []
+    with counted(sys.stderr.isatty(), len(images), "reading", "image") as advance:
+        for index, name in enumerate(images.names):
+            try:
+                image = images.image(index)
+            except (OSError, ValueError) as error:
+                damaged.append(f"{name}: {error}")
+            else:
+                kinds[f"{image.shape[0]} channels of {str(image.dtype).removeprefix('torch.')}"] += 1
+            advance(1)
+    return kinds, damaged
 
 
 def option(words: str) -> tuple[str, Any]:

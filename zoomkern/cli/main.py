@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if sys.flags.dev_mode or not any(said in str(error) for said in _NO_MEMORY):
             raise
-        cure = "Fewer --data.batch_size or samples, or images that stay in their files (stored: true), take less"
+        cure = "Fewer --data.batch_size or samples, a smaller view, or images in their files (stored: true) take less"
         parser.exit(2, f"zoomkern {words[0]}: {_sentence(error).splitlines()[0]} {cure}.\n")
 
 

@@ -9,7 +9,8 @@ def main(words: Sequence[str]) -> int:
     """Runs one command.
 
     Args:
-        words: the command and its options, as :class:`~zoomkern.training.run.Run` takes them.
+        words: the command and its options, as :class:`~zoomkern.training.run.Run` takes them; ``--run DIR`` stands for
+            the configuration and the folder of a run.
 
     Returns:
         The exit status.
@@ -17,10 +18,24 @@ def main(words: Sequence[str]) -> int:
     require_training()
     from zoomkern.training.run import Run
 
-    run = Run(words)
+    run = Run(_expanded(words))
     for path in run.written:
         print(f"Written: {path}")
     return 0
+
+
+def _expanded(words: Sequence[str]) -> list[str]:
+    """``--run DIR`` as ``--config DIR/config.yaml --folder DIR``, before what follows it."""
+    expanded: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, _, folder = word.partition("=")
+        if name == "--run" and words[0] != "fit":
+            folder = folder or next(rest, "")
+            expanded += ["--config", f"{folder}/config.yaml", "--folder", folder]
+        else:
+            expanded.append(word)
+    return expanded
 
 
 def require_training() -> None:

@@ -82,6 +82,8 @@ class ClassificationDataModule(L.LightningDataModule):
             raise ValueError("give test or num_folds, not both: a set with an official test split needs no folds.")
         if (view_scale is None) == (view_size is None):
             raise ValueError(f"give one of view_scale and view_size; got {view_scale} and {view_size}.")
+        if view_scale is not None and not 0 < view_scale <= 1:
+            raise ValueError(f"view_scale must be above 0 and at most 1; got {view_scale}. Try 0.1.")
         self.classes = images.classes
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.num_workers = checks.integer("num_workers", num_workers, 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from zoomkern.data import ImageFolder
 from zoomkern.training.data import ClassificationDataModule
 
 #: What a run may be resumed with that it did not begin with.
@@ -19,12 +20,14 @@ _FREE = ("num_workers", "resident", "watch_test")
 _DIVISION = ("validation", "num_folds", "folds_file", "fold", "division")
 
 
-def require_same_data(path: Path, own: str) -> None:
-    """Compare the images, their order and their seeds with those that a run began with.
+def require_same_data(path: Path, own: str, table: Path, data: ClassificationDataModule) -> None:
+    """Compare the task, the images, their order and their seeds with those that a run began with.
 
     Args:
         path: the configuration that it began with.
         own: the configuration to go on with, as YAML.
+        table: the run's :func:`division_table`.
+        data: the images to go on with.
 
     Raises:
         ValueError: they differ; the message says in what.
@@ -32,7 +35,34 @@ def require_same_data(path: Path, own: str) -> None:
     if path.exists():
         then, now = _read(path.read_text()), _read(own)
         names = [f"data.{name}" for name in now["data"] if name not in _FREE]
+        _require(path, then, now, ["model.model"], "was two networks")
         _require(path, then, now, ["seed_everything", *names], "went on with other images, batches or draws")
+    if table.exists():
+        before, after = (_splits(text) for text in (table.read_text(), division_table(data)))
+        changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+        if changed:
+            raise ValueError(
+                f"images must be those that the run in {str(path.parent)!r} began with, each in its split; "
+                f"{len(changed)} differ, such as {changed[0]!r}: some were added or taken away since. Restore them, or "
+                "give another --folder."
+            )
+
+
+def require_apart(folder: Path, data: ClassificationDataModule) -> None:
+    """What a run writes must not lie among the images that it learns from.
+
+    Raises:
+        ValueError: its folder is one of images, or in one.
+    """
+    images = data.sets["train"].images
+    if not isinstance(images, ImageFolder):
+        return  # others read what they list
+    root = Path(images.source(0)).parents[images.names[0].count("/")]
+    if folder.resolve().is_relative_to(root):
+        raise ValueError(
+            f"--folder must not lie in {str(root)!r}, for its pictures would be taken for images; got {str(folder)!r}. "
+            "Give another one."
+        )
 
 
 def division_table(data: ClassificationDataModule) -> str:
@@ -80,6 +110,11 @@ def require_unseen(config: Path, table: Path, own: str, data: ClassificationData
             "only where none of these images is in that one.",
             stacklevel=2,
         )
+
+
+def _splits(table: str) -> dict[str, str]:
+    """The split of every image of a :func:`division_table`."""
+    return {row["image"]: row["split"] for row in csv.DictReader(io.StringIO(table))}
 
 
 def _read(text: str) -> dict[str, Any]:

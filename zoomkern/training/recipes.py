@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -37,3 +41,23 @@ def require_recipes(words: Sequence[str]) -> None:
             raise ValueError(
                 f"{str(path)!r} holds no options, so it is no recipe. Name a YAML file such as config.yaml."
             )
+
+
+def nearest(message: str, options: Iterable[str]) -> str:
+    """What a wrong option was probably meant to be, as a sentence to be appended; empty where nothing is like it.
+
+    Args:
+        message: the parser's, which names the option in quotes, and the class that does not take it.
+        options: that the parser itself has, with dots.
+    """
+    wrong = re.findall(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.-]+)", message)
+    if not wrong:
+        return ""
+    named = re.findall(r"class_path '([\w.]+)\.(\w+)'", message)
+    if named:  # the innermost class is the last one
+        module, name = named[-1]
+        known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        meant = difflib.get_close_matches(wrong[-1].partition(".")[0], known, 1)
+    else:
+        meant = difflib.get_close_matches(wrong[-1], list(options), 1)
+    return f". Is {meant[0]!r} meant?" if meant else ""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -21,10 +24,11 @@ from zoomkern.images.files import alone, write_whole
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
-from zoomkern.training.divisions import division_table, require_same_data, require_unseen
+from zoomkern.training.divisions import division_table, require_apart, require_same_data, require_unseen
 from zoomkern.training.pictures import Pictures
 from zoomkern.training.predictions import Predictions, confusion_table, predictions_table
-from zoomkern.training.recipes import require_recipes
+from zoomkern.training.provenance import require_same_classes, warn_of_another_network
+from zoomkern.training.recipes import nearest, require_recipes
 from zoomkern.training.tables import WholeCSVLogger
 from zoomkern.training.task import ClassificationTask
 from zoomkern.training.weights import CLASSES, SUFFIX, load_weights, require_same, save_weights
@@ -32,6 +36,8 @@ from zoomkern.training.weights import CLASSES, SUFFIX, load_weights, require_sam
 #: What may choose the best epoch: figures of the validation images.
 MONITORS = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc")
 MODES = ("min", "max")
+#: Share of a constant guess's loss above which nothing has been learned.
+GUESSED = 0.98
 #: What Lightning says at every start and nobody needs to know.
 _NOISE = (
     "LightningCLI's args parameter",
@@ -109,6 +115,7 @@ class Run(LightningCLI):
         require_recipes(words)
         self.predictions = Predictions()
         self.written: list[Path] = []
+        self._parsers: list[LightningArgumentParser] = []  # the command's, and those of its subcommands
         super().__init__(
             ClassificationTask,
             ClassificationDataModule,
@@ -140,7 +147,15 @@ class Run(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """As Lightning's, but a wrong word is answered by what is wrong with it, not by all options."""
         parser = super().init_parser(**kwargs)
+        refuse = parser.error
+
+        def error(message: str, *cause: Any) -> None:
+            options = (action.dest for each in self._parsers for action in each._actions)
+            refuse(message.rstrip() + nearest(message, options), *cause)
+
+        self._parsers.append(parser)
         setattr(parser, "print_usage", lambda file=None: None)  # noqa: B010 - a method of the class, to mypy
+        setattr(parser, "error", error)  # noqa: B010
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -201,6 +216,8 @@ class Run(LightningCLI):
         folder, resume = self.folder, self._get(self.config, "resume")
         dry: bool | int = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # a step to see whether it works
         first = self.trainer.is_global_zero and not dry  # the others leave the folder to this one
+        if first:
+            require_apart(folder.path, datamodule)
         with alone(folder.path / ".lock") if first else nullcontext():
             if first and not resume and any(path.exists() for path in (folder.last, folder.best, folder.weights)):
                 raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
@@ -211,7 +228,7 @@ class Run(LightningCLI):
             if last is not None:
                 require_same(last, state["state_dict"], model)
                 if first:
-                    require_same_data(folder.config, self._settings())
+                    require_same_data(folder.config, self._settings(), folder.division, datamodule)
             if first:
                 write_whole(folder.config, self._settings())
                 write_whole(folder.division, division_table(datamodule))
@@ -228,6 +245,24 @@ class Run(LightningCLI):
                 save_weights(folder.weights, model.model)
                 draw_curves(folder.curves_picture, folder.curves, best)
                 self.written += [path for path in (folder.weights, folder.curves_picture) if path.exists()]
+                if self.subcommand:
+                    self._say_if_nothing_was_learned(datamodule)
+
+    def _say_if_nothing_was_learned(self, datamodule: ClassificationDataModule) -> None:
+        """On validation images; their loss, where it is watched, is compared with that of a constant guess."""
+        trainer: Any = self.trainer
+        best = trainer.checkpoint_callback.best_model_score
+        held = [datamodule.sets["validation"].images.labels[i] for i in datamodule.indices["validation"]]
+        shares = [count / len(held) for count in Counter(held).values()]
+        guess = -sum(share * math.log(share) for share in shares)
+        if self._get(self.config, "monitor") == "val_loss" and best is not None and best >= GUESSED * guess > 0:
+            print(
+                f"Nothing has been learned that the {len(held)} validation images show: their loss is {best:.3f} at "
+                f"best, and {guess:.3f} for who knows only how many each class has. {trainer.global_step} steps were "
+                "taken: more may do (--trainer.max_epochs). Where objects stand out from what is around them, attention "
+                "may start there (contrast: 3 for each AttentionNetwork); features of unit length want score_scale: 10.",
+                file=sys.stderr,
+            )
 
     def _settings(self) -> str:
         """All options of this run, as YAML."""
@@ -255,11 +290,15 @@ class Run(LightningCLI):
         return {names[place]: [round(value, 6) for value in row.probability] for place, row in rows}
 
     def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
-        weights = self._get(self.config, "weights")
-        if not weights:
+        named = self._get(self.config, "weights")
+        weights = Path(named) if named else self.folder.weights
+        if not named:
             split = "validation" if command == "validate" else "test"
             require_unseen(self.folder.config, self.folder.division, self._settings(), self.datamodule, split)
-        load_weights(Path(weights) if weights else self.folder.weights, model.model)
+        require_same_classes(weights, self.datamodule.classes)
+        load_weights(weights, model.model)
+        if self.trainer.is_global_zero:
+            warn_of_another_network(weights, yaml.safe_load(self._settings())["model"]["model"])
         return getattr(self.trainer, command)(model, **options)
 
     def validate(self, model: ClassificationTask, **options: Any) -> Any:

@@ -163,6 +163,8 @@ class ClassificationTask(L.LightningModule):
                 f"model.model.init_args.tile_scale, and {made} in data.tile_scale. Correct one of them."
             )
         classes = getattr(data, "classes", None)
+        if classes is not None and len(classes) < 2:
+            raise ValueError(f"a classifier needs images of two classes or more; these are all {classes[0]!r}.")
         if classes is not None and len(classes) != self.num_classes:
             raise ValueError(
                 f"num_classes must be that of the images, {len(classes)} ({', '.join(map(str, classes))}); got "

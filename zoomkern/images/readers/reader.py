@@ -326,11 +326,14 @@ class _Reading:
             return
         if isinstance(error, OSError) and error.errno in _SHORTAGES:
             return
+        if str(error).startswith(_DAMAGED):  # it says so itself
+            raise ReadError(str(error)) from error
         said = f"{type(error).__name__}: {error}"
-        raise ReadError(
-            f"path must name a whole image; reading {self._reader.name} failed: {said}. Fetch or export it again."
-        ) from error
+        raise ReadError(f"{_DAMAGED}; reading {self._reader.name} failed: {said}. Fetch or export it again.") from error
 
+
+#: How errors of damaged files begin.
+_DAMAGED = "path must name a whole image"
 
 #: Errors that say themselves what is wrong.
 _AS_THEY_ARE = (ReadError, FileNotFoundError, PermissionError, ImportError)

@@ -16,9 +16,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from zoomkern import checks
 from zoomkern.images.scaling import scaled_size
+from zoomkern.training.provenance import trained_classes, warn_of_another_network
 from zoomkern.training.task import ClassificationTask
 from zoomkern.training.views import Views
-from zoomkern.training.weights import CLASSES, load_weights
+from zoomkern.training.weights import load_weights
 
 
 class Looker(NamedTuple):
@@ -76,6 +77,7 @@ def load_looker(
     network = json.dumps(settings.model.model.as_dict(), sort_keys=True, default=str)
     task = getattr(parser, "instantiate", parser.instantiate_classes)(settings).model
     load_weights(weights, task.model)
+    warn_of_another_network(weights, json.loads(network))
     seen = _views(recipe.get("data") or {}, views, getattr(task.model, "tile_scale", None))
     digest = hashlib.sha256(network.encode() + weights.read_bytes() + repr(seen).encode())
     count = task.model.classifier.out_features
@@ -108,12 +110,8 @@ def view_size(views: Views, image_size: tuple[int, int], most: int) -> tuple[int
 
 
 def _classes(given: Sequence[str] | None, weights: Path, count: int) -> list[str]:
-    beside = weights.with_name(CLASSES)
-    if given is not None:
-        classes = list(given)
-    elif beside.is_file():
-        classes = list(map(str, json.loads(beside.read_text())))
-    else:
+    classes = list(given) if given is not None else trained_classes(weights)
+    if classes is None:
         classes = [f"class {number}" for number in range(count)]
     if len(classes) != count or len(set(classes)) != count:
         raise ValueError(f"the network has {count} classes; got {', '.join(classes)}. Name each once with --classes.")
