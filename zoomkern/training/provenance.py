@@ -37,10 +37,10 @@ def require_same_classes(weights: Path, classes: Sequence[str]) -> None:
     Raises:
         ValueError: they differ.
     """
-    theirs = trained_classes(weights)
-    if theirs is not None and theirs != list(map(str, classes)):
+    theirs, ours = trained_classes(weights), [str(name) for name in classes]
+    if theirs is not None and theirs != ours:
         raise ValueError(
-            f"{str(weights)!r} tells {', '.join(theirs)} apart, and these images are of {', '.join(map(str, classes))}. "
+            f"{str(weights)!r} tells {', '.join(theirs)} apart, and these images are of {', '.join(ours)}. "
             f"Give the {CONFIG} of the weights' own run, or images of its classes."
         )
 
