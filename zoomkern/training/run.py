@@ -259,8 +259,8 @@ class Run(LightningCLI):
             print(
                 f"Nothing has been learned that the {len(held)} validation images show: their loss is {best:.3f} at "
                 f"best, and {guess:.3f} for who knows only how many each class has. {trainer.global_step} steps were "
-                "taken: more may do (--trainer.max_epochs). Where objects stand out from their surroundings, attention may "
-                "start there (contrast: 3 for each AttentionNetwork); features of unit length want score_scale: 10.",
+                "taken: more may do (--trainer.max_epochs). Where objects stand out from their surroundings, attention "
+                "may start there (contrast: 3 for each AttentionNetwork); unit features want score_scale: 10.",
                 file=sys.stderr,
             )
 
