@@ -547,3 +547,4 @@ def test_a_wrong_option_names_the_right_one(zoomkern, capsys, words, message):
 def test_options_like_none_are_not_guessed():
     assert nearest("Option 'zzz' is not accepted", ["data.batch_size"]) == ""
     assert nearest("something else", ["data.batch_size"]) == ""
+    assert nearest("class_path 'no.such.Network': Option 'data.batch_siz' is not accepted", ["data.batch_size"]) == ""

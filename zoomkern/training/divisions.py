@@ -57,7 +57,10 @@ def require_apart(folder: Path, data: ClassificationDataModule) -> None:
     images = data.sets["train"].images
     if not isinstance(images, ImageFolder):
         return  # others read what they list
-    root = Path(images.source(0)).parents[images.names[0].count("/")]
+    first, name = Path(images.source(0)), images.names[0]
+    if not first.as_posix().endswith(f"/{name}"):
+        return  # a link from elsewhere
+    root = first.parents[name.count("/")]
     if folder.resolve().is_relative_to(root):
         raise ValueError(
             f"--folder must not lie in {str(root)!r}, for its pictures would be taken for images; got {str(folder)!r}. "

@@ -56,7 +56,10 @@ def nearest(message: str, options: Iterable[str]) -> str:
     named = re.findall(r"class_path '([\w.]+)\.(\w+)'", message)
     if named:  # the innermost class is the last one
         module, name = named[-1]
-        known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        try:
+            known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        except (ImportError, AttributeError, TypeError, ValueError):  # no class, or one that does not tell
+            return ""
         meant = difflib.get_close_matches(wrong[-1].partition(".")[0], known, 1)
     else:
         meant = difflib.get_close_matches(wrong[-1], list(options), 1)
