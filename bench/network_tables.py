@@ -68,8 +68,7 @@ _PAPER_NOTE = (
 _STEP_NOTE = (
     "Medians of each part, which therefore need not add up to the median of the whole. `AttentionSampling` draws and "
     "gathers in one op; what `ZoomIn` gathers are tile views and sub-tiles. `view` makes the low-resolution views; it "
-    "and `decode` happen once per image where the set is resident. ResNet-50-sized: 4.0 billion multiplications for "
-    "224 x 224, in basic blocks, against 4.1."
+    "and `decode` happen once per image where the set is resident."
 )
 
 _PHASE = {

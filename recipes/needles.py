@@ -1,6 +1,7 @@
 """The needle study's pictures: ``python -m recipes.needles`` draws accuracy against the needle and the training set.
 
-A run's folder in ``recipes/results/needle-ratio`` is called ``<network>-<side of the canvas>``, and in
+A run's folder in ``recipes/results/needle-ratio`` is called ``<network>-<side of the canvas>``, in ``needle-window``
+``<network>-<receptive field>-<side of the canvas>``, where there is one beside the usual 17 pixels, and in
 ``recipes/results/needle-length`` ``<network>-<number of training canvases>``, whose canvases have a side of 48; what
 is drawn is read from the run's configuration. Bars reach two standard errors to either side: of the mean over seeds,
 or of a share of so many test images where that is larger.
@@ -45,9 +46,12 @@ def training_canvases(run: Path) -> float:
     return float(canvases(run, "images")["length"])
 
 
+AREA = "area of the needle / area of the canvas (%)"
+
 #: The runs of a study, what is on its axis, and how a run tells it.
 STUDIES = {
-    "needle-ratio": (["needle-ratio/*"], "area of the needle / area of the canvas (%)", object_share),
+    "needle-ratio": (["needle-ratio/*"], AREA, object_share),
+    "needle-window": (["needle-window/*", "needle-ratio/bagnet-*"], AREA, object_share),
     "needle-length": (["needle-length/*", "needle-ratio/*-048"], "canvases to learn from", training_canvases),
 }
 

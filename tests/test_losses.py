@@ -62,6 +62,15 @@ def test_of_masked_places_no_attention_is_asked():
     assert gradient.isfinite().all()
 
 
+def test_a_row_that_is_masked_teaches_nothing_and_nan_is_not_hidden():
+    logits = torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]], requires_grad=True)
+    loss = supervised_attention(logits, torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert float(loss) == pytest.approx(math.log(2))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.isfinite().all()
+    assert supervised_attention(torch.zeros(1, 3), torch.tensor([[math.nan, 1.0, 0.0]])).isnan()
+
+
 def test_the_regulariser_is_the_mean_over_every_image_of_the_batch():
     logits = torch.randn(5, 7)
     whole = entropy_regulariser(logits, 0.2)

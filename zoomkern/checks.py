@@ -185,6 +185,11 @@ def conversion(channels: int, divisor: float | None, scale: Any, shift: Any, mea
     stds = channel_values("std", 1.0 if std is None else std, channels)
     if not all(s > 0 for s in stds):
         raise ValueError(f"std must be positive; got {stds}.")
+    if divisor > 1 and max(means) > 1:
+        raise ValueError(
+            f"mean must be of pixels in [0, 1], for integers are divided by {divisor:g} first; got {means}. "
+            f"Divide mean and std by {divisor:g}, or pass scale and shift."
+        )
     scales = tuple(1 / (divisor * s) for s in stds)
     shifts = tuple(-m / s for m, s in zip(means, stds, strict=True))
     if not all(abs(v) <= LARGEST for v in (*scales, *shifts)):

@@ -61,7 +61,7 @@ def supervised_attention(logits: Tensor, shares: Tensor) -> Tensor:
 
     Args:
         logits: ``[B, ...]`` unnormalised log attention; ``-inf`` masks a place, of which nothing is asked.
-        shares: of the same shape, not negative: how much of each cell an object covers.
+        shares: of the same shape, not negative: how much of each cell an object covers; NaN gives NaN.
 
     Returns:
         A scalar, float32 or better: the mean over the rows that have an object at all; 0 where none has.
@@ -74,11 +74,14 @@ def supervised_attention(logits: Tensor, shares: Tensor) -> Tensor:
         given = f"{list(logits.shape)} and {list(shares.shape)}"
         raise ValueError(f"supervised_attention: logits and shares must have one shape [B, ...]; got {given}.")
     wide = logits.flatten(1).float() if logits.dtype in (torch.float16, torch.bfloat16) else logits.flatten(1)
-    wanted = shares.flatten(1).to(wide.dtype).masked_fill(wide == -torch.inf, 0.0)
+    masked = wide == -torch.inf
+    wide = wide.masked_fill(masked.all(1, keepdim=True), 0.0)  # whose logarithms would have no gradient
+    wanted = shares.flatten(1).to(wide.dtype).masked_fill(masked, 0.0)
     total = wanted.sum(1, keepdim=True)
-    wanted = wanted / torch.where(total > 0, total, 1.0)
-    losses = -torch.where(wanted > 0, wanted * wide.log_softmax(1), 0.0).sum(1)
-    return losses.sum() / (total > 0).sum().clamp(min=1)
+    taught = total != 0  # NaN is something, and stays
+    wanted = wanted / torch.where(taught, total, 1.0)
+    losses = -torch.where(wanted != 0, wanted * wide.log_softmax(1), 0.0).sum(1)
+    return losses.sum() / taught.sum().clamp(min=1)
 
 
 def in_sample_contrastive(

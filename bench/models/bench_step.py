@@ -53,7 +53,7 @@ class Work(NamedTuple):
 
 WORKS = {
     "LeNet": Work(LeNet, 10, 500, 0.1, 0.2, 10, 27, 250),
-    "ResNet-50-sized": Work(networks.ResNet50Sized, 1, 4096, 0.03125, 0.125, 10, 224, 1024),
+    "ResNet-50": Work(networks.ResNet50, 1, 4096, 0.03125, 0.125, 10, 224, 1024),
 }
 MODELS = ("ZoomIn", "AttentionSampling")
 

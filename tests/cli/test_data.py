@@ -41,8 +41,8 @@ def test_every_image_is_read_where_it_is_asked_for(folder, capsys):
     said = capsys.readouterr()
     assert said.out.endswith("\n3 channels of uint8  1\n1 channels of uint8  1\n")
     assert [line.partition(": path")[0] for line in said.err.splitlines()] == [
-        "damaged: dogs/c.png",
-        "damaged: dogs/d.png",
+        "cannot be read: dogs/c.png",
+        "cannot be read: dogs/d.png",
     ]
 
 

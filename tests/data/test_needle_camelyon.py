@@ -70,6 +70,18 @@ def test_every_other_crop_shows_a_lesion_within_the_ratio_and_the_others_none(sl
     assert max(shares) > 2.5 * min(shares)
 
 
+def test_areas_cover_the_lesions_and_not_their_holes(slides):
+    crops = make(slides, size=200, ratio=(0.2, 0.5))
+    with_holes = 0
+    for index in range(0, 24, 2):
+        lesion, hole = ((crops.image(index) == torch.tensor(c)[:, None, None]).all(0).sum() for c in (LESION, HOLE))
+        areas = crops.areas(index)
+        covered = float((areas[:, 2:] - areas[:, :2]).prod(1).sum())
+        assert covered == pytest.approx(float(lesion), rel=0.02)  # strips of two rows
+        with_holes += int(hole > 0.05 * lesion)
+    assert with_holes > 3
+
+
 def test_objects_are_where_the_lesion_is(slides):
     crops = make(slides)
     for index in range(0, 24, 2):

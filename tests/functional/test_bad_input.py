@@ -560,6 +560,7 @@ CASES = {
     "mean: other length": (gather(mean=(0.5, 0.5)), ValueError, "mean must have one value for each of 3", "got 2"),
     "mean: nan": (gather(mean=NAN), ValueError, "mean must be finite", "nan"),
     "mean: str": (gather(mean="imagenet"), TypeError, "mean must be a number", "'imagenet'"),
+    "mean: of pixels to 255": (gather(mean=127.0, std=60.0), ValueError, "mean must be of pixels in", "127.0"),
     "std: 0": (gather(std=0), ValueError, "std must be positive", "0.0"),
     "std: negative": (gather(std=(1, -1, 1)), ValueError, "std must be positive", "-1.0"),
     "std: other length": (gather(std=[1.0] * 4), ValueError, "std must have one value for each of 3", "got 4"),

@@ -2,22 +2,11 @@
 
 import pytest
 import torch
-from torch import nn
 
 import zoomkern
-from zoomkern.models.perturbed_topk import PerturbedTopK
+from tests.models.tiny import Given
+from zoomkern.models.perturbed_topk import PerturbedTopK, standardised
 from zoomkern.nn import FeatureNetwork
-
-
-class Given(nn.Module):
-    """Logits that are parameters."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, view):
-        return self.logits
 
 
 def small(logits, k=2, **arguments):
@@ -117,6 +106,41 @@ def test_the_scale_of_the_logits_means_nothing_where_they_are_standardised():
     flat = other.attention.flatten(1)
     torch.testing.assert_close(flat.mean(1), torch.zeros(2), atol=1e-4, rtol=0)  # of numbers of 1e3, to 1e-7 each
     torch.testing.assert_close(flat.std(1, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_logits_are_standardised_in_float32(dtype):
+    logits = (300 * torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(1))).to(dtype)
+    torch.testing.assert_close(standardised(logits), standardised(logits.float()), rtol=0, atol=0)
+    assert standardised(logits).flatten(1).std(1).min() > 0.9
+
+
+def test_the_derivative_of_standardised_logits_also_where_cells_are_masked():
+    logits = torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    assert torch.autograd.gradcheck(standardised, (logits,))
+    mask = torch.zeros(2, 3, 4, dtype=torch.bool)
+    mask[0, 1, 2] = mask[1, 0] = True
+
+    def open_cells(values):
+        return standardised(values.masked_fill(mask, -torch.inf))[~mask]
+
+    assert torch.autograd.gradcheck(open_cells, (logits,))
+    alone = logits[1, 1:].reshape(1, 2, 4)
+    torch.testing.assert_close(standardised(logits.masked_fill(mask, -torch.inf))[1, 1:], standardised(alone)[0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_cells_are_not_read(training):
+    logits = torch.randn(2, 5, 6)
+    logits[:, :, :3] = -torch.inf
+    out = small(logits, standardise=True).train(training)(pictures(2), VIEW, seed=0)
+    assert (out.attention[:, :, :3] == -torch.inf).all()
+    assert (out.index[out.index >= 0] % 6 >= 3).all()
+
+
+def test_by_default_logits_are_standardised_and_noise_does_not_drown_them():
+    model = PerturbedTopK(3, 2, 8)
+    assert (model.standardise, model.sigma) == (True, 0.3)
 
 
 def test_flat_logits_have_a_gradient():

@@ -2,44 +2,22 @@
 
 import copy
 import shutil
-import traceback
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 import zoomkern
-from zoomkern import testing
+from tests.models.tiny import Cut, Given, share, tiny_images, tiny_model
 from zoomkern.functional.seeds import derived_seed
 from zoomkern.images import ImageBank, Pyramid
 from zoomkern.losses import entropy_regulariser, in_sample_contrastive
 from zoomkern.models import ZoomIn
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, GatedAttentionPooling, ResNetFeatures, complement_logits
-from zoomkern.typing import PADDED_OFFSET, Sample
-
-PRESETS = [
-    {"num_samples": 3, "tiles": "replacement"},
-    {"num_samples": 3, "tiles": "replacement", "sampler": "threshold"},
-    {"num_samples": 3, "tiles": "replacement", "estimator": "desraj"},
-    {"num_samples": 4, "tiles": "gumbel", "num_tiles": 2},
-    {"num_samples": 4, "tiles": "gumbel", "num_tiles": 2, "tile_estimator": "desraj", "sampler": "threshold"},
-    {"num_samples": 4, "tiles": "threshold", "num_tiles": 2},
-    {"num_samples": 3, "tiles": "threshold", "sampler": "threshold"},
-]
-presets = pytest.mark.parametrize("preset", PRESETS, ids=lambda p: "-".join(map(str, p.values())))
-
-
-class Cut(nn.Module):
-    """A network whose map keeps its first rows and columns."""
-
-    def __init__(self, network, rows, columns):
-        super().__init__()
-        self.network, self.rows, self.columns = network, rows, columns
-
-    def forward(self, view):
-        return self.network(view)[:, : self.rows, : self.columns]
+from zoomkern.typing import PADDED_OFFSET
 
 
 class Brightness(nn.Module):
@@ -56,195 +34,6 @@ class Mean(nn.Module):
 
     def forward(self, patches):
         return patches.mean((2, 3))
-
-
-def tiny_model(cells=(2, 2), **arguments):
-    """Networks in float64 that tell 2 x 2 tiles of 12 x 12 pixels apart, and 2 x 2 sub-tiles inside each."""
-    torch.manual_seed(3)
-    model = ZoomIn(
-        2,
-        patch_size=(5, 5),
-        tile_size=(12, 12),
-        tile_scale=0.5,
-        attention=AttentionNetwork(1, (3,)),
-        tile_attention=Cut(AttentionNetwork(1, (3,), pool=3), *cells),
-        features=FeatureNetwork(1, (4,), (3,), (2,)),
-        dtype=torch.float64,
-        **arguments,
-    ).double()
-    nn.init.normal_(model.attention.score.weight)
-    nn.init.normal_(model.tile_attention.network.score.weight, std=3.0)
-    if model.baseline is not None:
-        nn.init.normal_(model.baseline.mean)
-        nn.init.normal_(model.contrast_baseline.mean)
-    return model
-
-
-def tiny_images(number=1):
-    """One image of 24 x 24 pixels again and again, its view of 2 x 2 and itself at 12 x 12."""
-    images = torch.rand(1, 1, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-    images[..., :12, :12] *= 0.2
-    images[..., 12:, :12] *= 0.6
-    small = F.avg_pool2d(images, 2)
-    return (part.expand(number, -1, -1, -1) for part in (images, 2 * F.avg_pool2d(images, 12), small))
-
-
-def every_draw(model, exact):
-    """All draws the model can make of one image: tiles as drawn, items inside each tile, probability of both."""
-    width, cells = exact.attention.shape[2], exact.tile_attention[0, 0].numel()
-    inside = exact.tile_attention[0].flatten(1).detach()
-    number = model.num_samples if model.tiles == "replacement" else model.num_tiles
-    settings = {"sampler": model.tiles, "estimator": model.tile_estimator, "grid_width": width}
-    drawn = testing.enumerate_samples(exact.attention[0].flatten().detach(), number, **settings)
-    counts = torch.full_like(drawn.sample.index, model.num_samples // number)
-    tiles = drawn
-    if model.tiles == "replacement":
-        tiles, counts = testing.merge_draws(drawn)
-    counts = counts.clamp(max=cells)
-    most = min(model.num_samples if model.tiles == "replacement" else model.num_samples // number, cells)
-    outer, items, probability = [], [], []
-    for k in range(len(drawn.probability)):
-        one = testing.Draws(Sample(*(part[k : k + 1] for part in tiles.sample)), tiles.probability[k : k + 1])
-        settings = {"sampler": model.sampler, "estimator": model.estimator}
-        draws = testing.enumerate_inside(one, inside, counts[k : k + 1], **settings)
-        index = draws.sample.index.unflatten(1, (number, -1))
-        index = torch.where(index < 0, -1, index - cells * one.sample.index[..., None])
-        items.append(F.pad(index, (0, most - index.shape[2]), value=-1))
-        outer.append(drawn.sample.index[k].expand(len(index), -1))
-        probability.append(draws.probability)
-    return torch.cat(outer), torch.cat(items).flatten(0, 1), torch.cat(probability)
-
-
-def feed(monkeypatch, *indices):
-    """Make the model's draws these, one after the other, weighed by the shipped code."""
-    given = iter(indices)
-
-    def sample(logits, num_samples, *, sampler, estimator, backend, max_samples=None, **_):
-        index = next(given)
-        wanted = torch.as_tensor(num_samples).expand(len(index))
-        assert torch.equal((index >= 0).sum(1), wanted)
-        assert index.shape[1] == (max_samples or num_samples)
-        return zoomkern.draw_weights(logits, index, sampler=sampler, estimator=estimator, backend=backend)
-
-    monkeypatch.setattr("zoomkern.models.zoom_in.sample", sample)
-
-
-def linear(scores):
-    return scores @ torch.tensor([70.0, -130.0], dtype=torch.float64)
-
-
-def share(output):
-    """Probability ``[L l]`` of every sub-tile."""
-    alpha, beta = output.attention.flatten(1).softmax(1), output.tile_attention.flatten(2).softmax(2)
-    return (alpha[..., None] * beta)[0].flatten().detach()
-
-
-class TestEnumeration:
-    """The whole model, both attentions, features, baseline and classifier, over all the draws it can make."""
-
-    @presets
-    @pytest.mark.parametrize("baseline", [False, True], ids=["no-baseline", "baseline"])
-    @pytest.mark.parametrize("cells", [(2, 2), (1, 2)], ids=["4-cells", "2-cells"])
-    @pytest.mark.parametrize("complement", [False, True], ids=["forward", "contrast"])
-    def test_value_and_gradient_are_unbiased(self, preset, baseline, cells, complement, monkeypatch, request):
-        if preset != PRESETS[-1]:  # the others have more draws than the reference weighs in seconds
-            request.getfixturevalue("native")
-        model = tiny_model(cells, baseline=baseline, **preset)
-        images, view, small = tiny_images()
-        exact = model.exact(images, view, small, chunk=4, complement=complement)
-        wanted = torch.autograd.grad(linear(exact.scores).sum(), model.parameters())
-        outer, items, probability = every_draw(model, exact)
-        torch.testing.assert_close(probability.sum(), torch.ones(()).double(), rtol=0, atol=1e-12)
-        images, view, small = tiny_images(len(probability))
-        feed(monkeypatch, outer, items)
-        out = (model.contrast if complement else model)(images, view, small, seed=0)
-        draws = testing.Draws(out.sampled.sample, probability)
-        attention = share(exact)
-        assert float((testing.expected_weights(draws, len(attention)) - attention).abs().max()) < 1e-12
-        assert float((probability @ out.pooled - exact.pooled[0]).detach().abs().max()) < 1e-12
-        given = torch.autograd.grad((probability * linear(out.scores)).sum(), model.parameters())
-        for a, b in zip(given, wanted, strict=True):
-            assert float((a - b).abs().max()) < 1e-10
-        assert all(float(part.abs().max()) > 1e-3 for part in wanted)
-
-    @pytest.mark.parametrize(
-        "preset",
-        [{"num_samples": 3}, {"num_samples": 4, "tiles": "gumbel", "tile_estimator": "desraj", "num_tiles": 2}],
-        ids=["replacement", "gumbel"],
-    )
-    def test_published_gradients_keep_the_value_and_miss_the_gradient(self, preset, monkeypatch, native):
-        pooled, gradients = [], []
-        for gradient in ("exact", "ats", "zoomin"):
-            model = tiny_model(estimator="desraj", gradient=gradient, baseline=False, **preset)
-            exact = model.exact(*tiny_images())
-            outer, items, probability = every_draw(model, exact)
-            feed(monkeypatch, outer, items)
-            out = model(*tiny_images(len(probability)), seed=0)
-            pooled.append(out.pooled)
-            weights = [model.features.layers[0].weight, model.tile_attention.network.score.weight]
-            gradients.append(torch.autograd.grad(probability @ linear(out.scores), weights))
-        torch.testing.assert_close(pooled[1], pooled[0])
-        torch.testing.assert_close(pooled[2], pooled[0])
-        torch.testing.assert_close(gradients[1][0], gradients[0][0])  # of features, the ATS gradient is unbiased
-        assert not torch.allclose(gradients[2][0], gradients[0][0], rtol=0.01)
-        assert not torch.allclose(gradients[1][1], gradients[0][1], rtol=0.01)
-        assert not torch.allclose(gradients[2][1], gradients[0][1], rtol=0.01)
-
-    def test_stages_that_draw_everything_are_exact_and_a_third_needs_no_new_code(self):
-        model = tiny_model(num_samples=16, tiles="gumbel", num_tiles=4, baseline=False)
-        deepest, features = AttentionNetwork(1, (2,), pool=2).double(), nn.Parameter(torch.randn(4, 3).double())
-        nn.init.normal_(deepest.score.weight)
-        parameters = [
-            *model.attention.parameters(),
-            *model.tile_attention.parameters(),
-            *deepest.parameters(),
-            features,
-        ]
-        images, view, small = tiny_images()
-        out, exact = model(images, view, small, seed=0), model.exact(images, view, small)
-        torch.testing.assert_close(out.pooled, exact.pooled, rtol=1e-10, atol=1e-12)
-
-        logits = deepest(out.sampled.patches.flatten(0, 1))  # [16, 2, 2]
-        whole = zoomkern.compose(out.sampled.sample, zoomkern.sample(logits, 4, seed=1))
-        pooled = zoomkern.expectation(features[whole.index], whole)
-        share_now = (out.sampled.log_prob.exp()[0][:, None] * logits.flatten(1).softmax(1)).sum(0)
-        wanted = share_now @ features
-        torch.testing.assert_close(pooled[0], wanted, rtol=1e-10, atol=1e-12)
-        loss = torch.tensor([0.5, -1.0, 2.0]).double()
-        given, wanted = (
-            torch.autograd.grad(loss @ value, parameters, retain_graph=True) for value in (pooled[0], wanted)
-        )
-        for a, b in zip(given, wanted, strict=True):
-            assert float((a - b).abs().max()) < 1e-10
-
-
-@presets
-@pytest.mark.parametrize("complement", [False, True], ids=["forward", "contrast"])
-def test_the_mean_over_seeds_is_the_exact_value(preset, complement, native):
-    model = tiny_model(**preset).eval()
-    number = 4000
-    images, view, small = tiny_images(number)
-    with torch.no_grad():
-        pooled = (model.contrast if complement else model)(images, view, small, seed=5).pooled
-        exact = model.exact(*tiny_images(), complement=complement).pooled[0]
-    error = pooled.std(0) / number**0.5
-    assert (error > 1e-6).all()
-    assert ((pooled.mean(0) - exact).abs() < 5 * error).all()  # false alarm: 1 in 10^5
-
-
-@pytest.mark.parametrize("complement", [False, True])
-def test_draws_follow_the_attention_or_its_complement(complement, native):
-    model = tiny_model(num_samples=1)
-    exact = model.exact(*tiny_images())
-    alpha, beta = exact.attention.flatten(1).softmax(1), exact.tile_attention.flatten(2).softmax(2)
-    if complement:
-        alpha, beta = (1 - alpha) / (1 - alpha).sum(1), (1 - beta) / (1 - beta).sum(2, keepdim=True)
-    p = (alpha[..., None] * beta).flatten().detach()
-    number = 8000
-    out = (model.contrast if complement else model)(*tiny_images(number), seed=2)
-    drawn = out.sampled.index[:, 0].bincount(minlength=16)
-    torch.testing.assert_close(out.sampled.log_prob[:, 0].exp(), p[out.sampled.index[:, 0]])
-    assert float(((drawn - number * p).square() / (number * p)).sum()) < 50  # chi^2 of 15: 1 in 10^5
 
 
 class TestComplement:
@@ -672,33 +461,46 @@ def test_inductor_gives_the_same_gradients(native):
         torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-6)
 
 
-class Waits(TorchDispatchMode):
-    """Notes which modules of zoomkern ask for a tensor's values, or for a shape that depends on them."""
+class Recomputed(nn.Module):
+    """Features whose activations are computed again in backward."""
+
+    out_features = 4
 
     def __init__(self):
         super().__init__()
-        self.modules = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        aten = torch.ops.aten
-        waiting = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.is_nonzero, aten.equal)
-        indexed = function.overloadpacket is aten.index and any(
-            i is not None and i.dtype == torch.bool for i in args[1]
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, track_running_stats=True)
         )
-        if function.overloadpacket in waiting or indexed:
-            frames = [frame.filename for frame in traceback.extract_stack() if "/zoomkern/" in frame.filename]
-            self.modules.add(frames[-1].split("/zoomkern/")[-1])
-        return function(*args, **(kwargs or {}))
+
+    def forward(self, patches):
+        return checkpoint(self.layers, patches, use_reentrant=False).mean((2, 3))
 
 
-@pytest.mark.parametrize("tiles", ["replacement", "gumbel"])
-def test_the_model_itself_waits_for_no_values(tiles, native):
+def test_a_contrastive_pass_may_be_checkpointed_and_moves_no_statistics():
     images, view, small = grey_images(*SIZES)
-    model = grey_model(tiles=tiles)
-    with Waits() as waits:
-        model(images, view, small)
-        model.contrast(images, view, small, seed=torch.tensor([1, 2, 3]))
-    assert waits.modules <= {"functional/draws.py"}  # which looks at counts in host memory only
+    model = grey_model(features=Recomputed(), baseline=False)
+    model.attention = nn.Sequential(nn.BatchNorm2d(1, momentum=None), model.attention)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = model.contrast(images, view, small, seed=0).scores
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    scores.sum().backward()
+    assert model.features.layers[0].weight.grad.isfinite().all()
+    momenta = [part.momentum for part in model.modules() if hasattr(part, "momentum") and hasattr(part, "running_var")]
+    assert momenta == [None, 0.1, 0.1]
+    model(images, view, small, seed=0)
+    assert not torch.equal(model.attention[0].running_mean, before["attention.0.running_mean"])
+
+
+@pytest.mark.parametrize("entry", ["contrast", "exact"])
+def test_attention_on_one_place_has_no_complement(entry):
+    images, view, small = grey_images(*SIZES)
+    model = grey_model()
+    alone = torch.full((3, 6, 5), -torch.inf).index_fill(1, torch.tensor([2]), 0.0)
+    alone[1, 2, 1:] = -torch.inf
+    model.attention = Given(alone)
+    call = partial(model.exact, complement=True) if entry == "exact" else model.contrast
+    with pytest.raises(ValueError, match="complement of an attention on one place is -inf everywhere in row 1"):
+        call(images, view, small)
 
 
 def test_half_precision_networks():
@@ -713,15 +515,6 @@ def test_half_precision_networks():
     assert exact.pooled.float().isfinite().all()
     (out.scores.float().sum() + contrast.scores.float().sum()).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
-
-
-@pytest.fixture
-def one_thread():
-    """Tensors this small are slower on several threads, far slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def bright_squares(number, generator):

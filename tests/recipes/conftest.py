@@ -16,4 +16,5 @@ def large_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("large")
     miniatures.camelyon16(root / "camelyon16")
     miniatures.fmow(root / "fmow-rgb")
+    miniatures.traffic_signs(root / "traffic-signs")
     return root

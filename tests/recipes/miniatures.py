@@ -49,3 +49,16 @@ def fmow(root: Path) -> None:
                 Image.new("RGB", (220 + 40 * place, 210)).save(path)
                 box = {"category": name, "box": [10, 10, 50, 50]}
                 path.with_suffix(".json").write_text(json.dumps({"bounding_boxes": [box]}))
+
+
+def traffic_signs(root: Path) -> None:
+    """Both sets, forty scenes each of ten drives, every fourth of which shows no sign."""
+    for place, split in enumerate(("Set1", "Set2")):
+        (root / split).mkdir(parents=True)
+        lines = []
+        for number in range(40):
+            name = f"{place}{number // 4}Image{number:06d}.jpg"
+            Image.new("RGB", (1280, 960), (90, 120, 90)).save(root / split / name)
+            sign = f"VISIBLE, 660, 460, 620, 420, PROHIBITORY, {(50, 70, 80)[number % 3]}_SIGN;" if number % 4 else ""
+            lines.append(f"{name}:{sign}")
+        (root / split / "annotations.txt").write_text("\n".join(lines) + "\n")

@@ -489,19 +489,24 @@ def test_what_was_learned_is_said_only_where_it_is_nothing(zoomkern, small, tmp_
     assert "Nothing has been learned" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["added", "gone"])
+@pytest.mark.parametrize("change", ["added", "gone", "gone, and a test image has its name"])
 def test_a_run_goes_on_with_the_images_that_it_began_with(zoomkern, pictures, tmp_path, capsys, change):
     root = tmp_path / "pictures"
     shutil.copytree(pictures, root)
-    where = f"--data.images.root={root}"
-    zoomkern("fit", where, "--trainer.max_epochs=1")
+    where = [f"--data.images.root={root}"]
+    if "test image" in change:
+        where += [
+            "--data.test=zoomkern.data.ImageFolder",
+            f"--data.test.root={shutil.copytree(root, tmp_path / 'test')}",
+        ]
+    zoomkern("fit", *where, "--trainer.max_epochs=1")
     before = (tmp_path / "run" / "images.csv").read_bytes()
     first = sorted((root / "none").iterdir())[0]
     if change == "added":
         shutil.copy(first, first.with_name("0a.png"))
     else:
         first.unlink()
-    said = complaint(capsys, zoomkern, "fit", where, "--resume=true", "--trainer.max_epochs=2")
+    said = complaint(capsys, zoomkern, "fit", *where, "--resume=true", "--trainer.max_epochs=2")
     assert "images must be those that the run in " in said
     assert "some were added or taken away since. Restore them" in said
     assert (tmp_path / "run" / "images.csv").read_bytes() == before

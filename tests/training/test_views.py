@@ -285,7 +285,7 @@ class Measured(AugmentedImages):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_share_the_pages_of_resident_images(small):
-    megabytes = 64
+    megabytes = 256  # far above what a worker writes to of the process it forks from
     images = small.Squares(1)
     images.image = lambda index: torch.ones(1, 1024, megabytes * 1024, dtype=torch.uint8)
     viewed = ViewedImages(images, Views(0.01), seed=0)

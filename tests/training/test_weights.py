@@ -164,6 +164,13 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
 
 
+def test_a_lock_in_a_file_is_an_error(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    with pytest.raises(NotADirectoryError, match=r"config.yaml' must be a folder; it is a file"):
+        alone(file / ".lock").__enter__()
+
+
 def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path):
     lock = tmp_path / "run" / ".lock"
     script = (

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"zoomkern data: {error}", file=sys.stderr)
         return 2
     for line in damaged:
-        print(f"damaged: {line}", file=sys.stderr)
+        print(f"cannot be read: {line}", file=sys.stderr)
     return 1 if damaged else 0
 
 

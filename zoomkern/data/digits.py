@@ -83,7 +83,8 @@ class DigitCanvases:
         ``num_backgrounds * size**2`` bytes; indexing adds a copy of one canvas, :meth:`batches` adds none.
 
     Source:
-        The task is Megapixel MNIST's (Katharopoulos & Fleuret, ICML 2019); a demonstration, not that benchmark.
+        The task is Megapixel MNIST's (Katharopoulos & Fleuret, ICML 2019); a demonstration, not that benchmark. Digits:
+        scikit-learn's copy of the UCI set (Alpaydin & Kaynak, 1998, CC BY 4.0).
 
     Example:
         >>> canvas = DigitCanvases("test", length=100)[3]

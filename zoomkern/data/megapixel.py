@@ -69,7 +69,8 @@ class MegapixelMNIST(GeneratedSet):
 
     Source:
         Katharopoulos & Fleuret, Processing Megapixel Images with Deep Attention-Sampling Models, ICML 2019; Bergner,
-        Lippert & Mahendran, Iterative Patch Selection for High-Resolution Image Recognition, ICLR 2023.
+        Lippert & Mahendran, Iterative Patch Selection for High-Resolution Image Recognition, ICLR 2023. Digits: MNIST
+        (LeCun & Cortes, CC BY-SA 3.0).
 
     Example:
         >>> canvases = MegapixelMNIST("data/mnist", "train", size=512, num_noise=6)

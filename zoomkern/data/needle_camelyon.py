@@ -54,7 +54,7 @@ class NeedleCamelyon(ImageSet):
 
     Source:
         Kong & Henao, CVPR 2022: 1024 x 1024, 6,000, 2,000 and 2,000 crops, lesions of 0.1 to 1 %. How its crops were
-        placed is not published, so these are not the same ones.
+        placed is not published, so these are not the same ones. Slides: CAMELYON16, CC0.
 
     Example:
         >>> crops = NeedleCamelyon(Camelyon16("CAMELYON16"), "test")

@@ -56,7 +56,8 @@ class NeedleMNIST(GeneratedSet):
 
     Source:
         Pawlowski et al., Needles in Haystacks: On Classifying Tiny Objects in Large Images, arXiv 1908.06037; its sizes
-        and numbers of distractors. How digits may overlap is ours.
+        and numbers of distractors. How digits may overlap is ours. Digits: MNIST (LeCun & Cortes, CC BY-SA
+        3.0).
 
     Example:
         >>> canvases = NeedleMNIST("data/mnist", "test", size=512)

@@ -109,7 +109,7 @@ class TrafficScenes(FileImages):
     """Road scenes with and without a sign, from two folders; where the sign is, they do not tell.
 
     Frames of one drive share the number before ``Image`` in their names, which is the group; another name is a group
-    of its own.
+    of its own. There is no official division: make folds, which keep drives whole.
 
     ::
 

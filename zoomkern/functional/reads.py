@@ -78,7 +78,8 @@ def sample_patches(
         scale: ``out = pixel * scale + shift``; one number or one per channel, default 1. Here, and for ``shift``,
             ``mean``, ``std`` and ``fill``, a compiled step takes numbers or tuples of them, no tensors.
         shift: default 0.
-        mean: with ``std`` the usual shorthand; uint8 is first divided by 255, uint16 by 65535.
+        mean: with ``std`` the usual shorthand; uint8 is first divided by 255, uint16 by 65535, so a mean above 1 is
+            an error there.
         std: see ``mean``.
         dtype: of the patches: float32, float16, bfloat16 or float64.
         memory_format: ``torch.contiguous_format``, or ``torch.channels_last`` for channels innermost.

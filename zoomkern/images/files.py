@@ -47,9 +47,12 @@ def alone(lock: Path, wait: bool = False) -> Iterator[None]:
         wait: for another process to end.
 
     Raises:
-        OSError: another process has the lock; the message names the folder.
+        OSError: another process has the lock, or a file lies where the folder should be; the message names the folder.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(f"{str(lock.parent)!r} must be a folder; it is a file. Choose another one.") from None
     with open(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 
 class Network(nn.Module):
@@ -51,16 +51,20 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def untracked(module: nn.Module) -> Iterator[None]:
-    """Batch norms that normalise by the batch leave their running statistics as they are, for a while."""
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-    norms = [norm for norm in norms if norm.training]  # the others have nothing but those statistics
-    for norm in norms:
-        norm.track_running_stats = False
+    """Norms that normalise by what they are given leave their running statistics as they are, for a while.
+
+    Activation checkpointing runs a pass again in backward, after that while, and there the statistics move.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _NormBase)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in before:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -166,6 +166,14 @@ class PerturbedTopK(Network):
 
 
 def standardised(logits: Tensor) -> Tensor:
-    """``[B, Gh, Gw]``, each image's with mean 0 and standard deviation 1; where they are all but flat, less than 1."""
-    centred = logits - logits.mean((1, 2), keepdim=True)
-    return centred * (centred.square().mean((1, 2), keepdim=True) + FLAT**2).rsqrt()
+    """``[B, Gh, Gw]``, float32 or better, each image's with mean 0 and standard deviation 1.
+
+    Where they are all but flat, the deviation is less. ``-inf`` masks a cell: it counts for nothing, and stays.
+    """
+    wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    masked = wide == -torch.inf
+    count = (~masked).sum((1, 2), keepdim=True).clamp(min=1)
+    there = wide.masked_fill(masked, 0.0)
+    centred = (there - there.sum((1, 2), keepdim=True) / count).masked_fill(masked, 0.0)
+    variance = centred.square().sum((1, 2), keepdim=True) / count
+    return (centred * (variance + FLAT**2).rsqrt()).masked_fill(masked, -torch.inf)

@@ -246,7 +246,8 @@ class ZoomIn(Network):
 
         Tiles are drawn from ``1 - alpha`` and sub-tiles from ``1 - beta_c``, each normalised, as training draws them.
         The loss is for images that are not negative; give only those where the labels are known on the host. Running
-        statistics of batch norms stay those of :meth:`forward`: no evaluation looks at what is read here.
+        statistics of norms stay those of :meth:`forward`, for no evaluation looks at what is read here; only what
+        activation checkpointing computes again in backward moves them.
 
         Args:
             images: as for :meth:`forward`, and so all arguments.
@@ -385,7 +386,10 @@ class ZoomIn(Network):
         if logits.ndim != 3 or logits.shape[0] != view.shape[0]:
             raise ValueError(f"attention must return [B, Gh, Gw], B = {view.shape[0]}; got {list(logits.shape)}.")
         require_drawable("attention", logits)
-        return complement_logits(logits.flatten(1)).view_as(logits) if complement else logits
+        if complement:
+            logits = complement_logits(logits.flatten(1)).view_as(logits)
+            require_drawable("the complement of an attention on one place", logits)
+        return logits
 
     def _second_logits(self, views: Tensor, complement: bool) -> Tensor:
         """``[B, T, gh, gw]`` from tile views ``[B, T, C, h, w]``."""

@@ -39,7 +39,7 @@ def require_same_data(path: Path, own: str, table: Path, data: ClassificationDat
         _require(path, then, now, ["seed_everything", *names], "went on with other images, batches or draws")
     if table.exists():
         before, after = (_splits(text) for text in (table.read_text(), division_table(data)))
-        changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+        changed = sorted({name for name, _ in before ^ after})
         if changed:
             raise ValueError(
                 f"images must be those that the run in {str(path.parent)!r} began with, each in its split; "
@@ -115,9 +115,9 @@ def require_unseen(config: Path, table: Path, own: str, data: ClassificationData
         )
 
 
-def _splits(table: str) -> dict[str, str]:
-    """The split of every image of a :func:`division_table`."""
-    return {row["image"]: row["split"] for row in csv.DictReader(io.StringIO(table))}
+def _splits(table: str) -> set[tuple[str, str]]:
+    """Name and split of every image of a :func:`division_table`; images of two sets may have one name."""
+    return {(row["image"], row["split"]) for row in csv.DictReader(io.StringIO(table))}
 
 
 def _read(text: str) -> dict[str, Any]:
