@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zoomkern.models import AttentionSampling, BagNet, DenseNetwork, IterativePatchSelection, PerturbedTopK, ZoomIn
-from zoomkern.nn import AttentionNetwork, FeatureNetwork
-
-SMALL = {"channels": (16, 16), "blocks": (1, 1), "strides": (2, 2), "in_channels": 1}
+from tests.models.makers import MAKERS, pixels
+from zoomkern.models import ZoomIn
 
 
 class Waits(TorchDispatchMode):
@@ -44,40 +42,14 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def parts(*names):
-    made = {name: AttentionNetwork(1, (4,)) for name in names}
-    return {**made, "features": FeatureNetwork(1, (8, 8), (3, 3), (1, 2)), "mean": 0.5, "std": 0.5}
-
-
-def zoom_in(**arguments):
-    settings = {"num_samples": 6, "patch_size": (10, 8), "tile_size": (32, 24), "tile_scale": 0.25}
-    return ZoomIn(2, **settings, **parts("attention", "tile_attention"), **arguments)
-
-
-MAKERS = {
-    "zoom-in": zoom_in,
-    "zoom-in, different tiles": lambda: zoom_in(tiles="gumbel"),
-    "zoom-in, top-k": lambda: zoom_in(inference="topk", num_tiles=3).eval(),
-    "zoom-in, exact": lambda: zoom_in(inference="exact").eval(),
-    "one stage": lambda: AttentionSampling(2, 6, (10, 8), **parts("attention")),
-    "one stage, top-k": lambda: AttentionSampling(2, 6, (10, 8), inference="topk", **parts("attention")).eval(),
-    "differentiable top-k": lambda: PerturbedTopK(2, 3, 12, num_noise=20, **parts("attention")),
-    "patch selection": lambda: IterativePatchSelection(2, 4, 16, chunk=5, **parts()),
-    "dense": lambda: DenseNetwork(2, features=parts()["features"], mean=0.5, std=0.5),
-    "BagNet": lambda: BagNet(2, 9, **SMALL, mean=0.5, std=0.5),
-}
-
-
 #: These look at values in host memory only.
 EXCEPT = {"functional/draws.py: require_drawable", "functional/draws.py: _check_counts"}
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_no_network_waits_for_values(name, native, monkeypatch):
-    images = torch.randint(256, (3, 1, 96, 120), dtype=torch.uint8)
-    pixels = {"images": images, "view": torch.rand(3, 1, 6, 5), "tile_view": images[..., ::4, ::4].contiguous()}
     model = MAKERS[name]()
-    given = [pixels[part] for part in model.inputs]
+    given = pixels(model)
     model(*given)  # what is asked once, such as what a library can do
     with Waits(monkeypatch) as waits:
         loss = model(*given).scores.sum()
