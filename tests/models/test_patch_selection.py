@@ -208,3 +208,10 @@ def test_bad_arguments_are_named(arguments, name):
 def test_images_must_be_a_batch():
     with pytest.raises(ValueError, match=r"images\[None\]"):
         small()(torch.rand(1, 32, 32))
+
+
+def test_an_image_with_nan_is_named():
+    given = [image.float() for image in images((64, 72), (40, 100))]
+    given[1][0, 20, 30] = torch.nan
+    with pytest.raises(ValueError, match="the patches' attention holds NaN in row 1"):
+        small().eval()(given)

@@ -263,8 +263,20 @@ class TestPadding:
 
         model = grey_model(inference=inference).eval()
         model.attention = Spoilt(1)
-        with pytest.raises(ValueError, match=f"attention {said} in row 1, so no place can be drawn"):
+        with pytest.raises(ValueError, match=f"^attention {said} in row 1, so no place can be drawn"):
             model(*grey_images(*SIZES), seed=0)
+        model = grey_model(inference=inference).eval()
+        model.tile_attention = Spoilt(1)
+        with pytest.raises(ValueError, match=f"^tile_attention {said} in row 1, so no place can be drawn"):
+            model(*grey_images(*SIZES), seed=0)
+
+    def test_a_tile_of_one_place_has_no_complement_to_add_up(self):
+        model = tiny_model(num_samples=2)
+        inner = torch.full((1, 2, 2), -torch.inf, dtype=torch.float64)
+        inner[:, 0, 0] = 0
+        model.tile_attention = Given(inner)
+        with pytest.raises(ValueError, match="tile_attention's complement is -inf everywhere in row 0"):
+            model.exact(*tiny_images(), complement=True)
 
     def test_a_tile_that_holds_the_whole_image_is_warned_of(self):
         model = tiny_model(num_samples=2)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zoomkern import checks
 from zoomkern.functional import gather_patches
+from zoomkern.functional.draws import require_drawable
 from zoomkern.images.resolve import resolve_images
 from zoomkern.models.arguments import PIXELS, PLACES, checked_reading
 from zoomkern.models.network import Network, device_of, evaluating
@@ -153,6 +154,7 @@ class IterativePatchSelection(Network):
             parts = [self.pooling.logits(self._describe(images, part)) for part in places.split(self.chunk, 1)]
         there = places[..., 0] != PADDED_OFFSET  # [B, L]
         logits = torch.cat(parts, 1).masked_fill(~there[..., None], -torch.inf)
+        require_drawable("the patches' attention", logits)
         score = logits.log_softmax(1).logsumexp(-1)  # the mean of the heads' attention but for a constant
         order = score.sort(dim=1, descending=True, stable=True).indices[:, : self.num_selected]
         index = torch.where(there.gather(1, order), order, -1)

@@ -301,7 +301,7 @@ class ZoomIn(Network):
         for index, share in zip(cells.split(chunk, 1), alpha.split(chunk, 1), strict=True):
             views, _, start = self._read_tiles(where, index)
             inside = self._second_logits(views, complement)  # [B, t, gh, gw]
-            require_drawable("tile_attention", inside.flatten(0, 1))
+            require_drawable("tile_attention's complement", inside.flatten(0, 1))
             inner.append(inside)
             beta = _softmax(inside.flatten(2))  # [B, t, l]
             items = torch.arange(beta.shape[2], device=beta.device).repeat(index.shape[1]).expand(index.shape[0], -1)
@@ -397,6 +397,7 @@ class ZoomIn(Network):
         count = views.shape[0] * views.shape[1]
         if logits.ndim != 3 or logits.shape[0] != count:
             raise ValueError(f"tile_attention must return [{count}, gh, gw]; got {list(logits.shape)}.")
+        require_drawable("tile_attention", logits)
         if complement:
             logits = complement_logits(logits.flatten(1)).view_as(logits)
         return logits.unflatten(0, views.shape[:2])
