@@ -123,16 +123,46 @@ def recipes_of(*sets):
     return sorted(path.stem for name in sets for path in RECIPES.glob(f"*/{name}-*.yaml") if "bagnet" not in path.stem)
 
 
-@pytest.mark.parametrize("name", recipes_of("camelyon16", "needle-camelyon", "fmow", "traffic-signs"))
-def test_recipes_of_sets_that_are_not_here_train_a_step_on_miniatures(name, large_sets, monkeypatch, tmp_path):
+@pytest.fixture
+def train_a_step(large_sets, monkeypatch, tmp_path):
+    """Take a step of a recipe's training on miniatures, by its name and further words."""
     from zoomkern.cli.main import main
 
     monkeypatch.setenv("ZOOMKERN_DATA", str(large_sets))
     monkeypatch.setattr(sys, "argv", ["zoomkern"])
-    recipe = RECIPES / "classification" / f"{name}.yaml"
-    words = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--data.num_workers=0"]
-    assert main(["fit", f"--config={recipe}", f"--folder={tmp_path / 'run'}", *words]) == 0
-    assert not (tmp_path / "run").exists()
+
+    def train(name, *words):
+        recipe = RECIPES / "classification" / f"{name}.yaml"
+        given = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+        assert main(["fit", f"--config={recipe}", f"--folder={tmp_path / 'run'}", *given, *words]) == 0
+        assert not (tmp_path / "run").exists()
+
+    return train
+
+
+@pytest.mark.parametrize("name", recipes_of("camelyon16", "needle-camelyon", "fmow", "traffic-signs"))
+def test_recipes_of_sets_that_are_not_here_train_a_step_on_miniatures(name, train_a_step):
+    train_a_step(name)
+
+
+@pytest.mark.parametrize("name", ["camelyon16-zoom-in", "needle-camelyon-zoom-in"])
+def test_outlines_of_lesions_teach_attention(name, train_a_step, monkeypatch):
+    from zoomkern.training import task
+
+    losses = []
+
+    def noted(batch, out, model):
+        loss = annotation_loss(batch, out, model)
+        losses.append(loss.item())
+        assert [len(areas) for areas in batch.areas] == [64 * label for label in batch.labels.tolist()]  # strips
+        assert batch.labels.any()
+        return loss
+
+    annotation_loss = task.annotation_loss
+    monkeypatch.setattr(task, "annotation_loss", noted)
+    train_a_step(name, "--model.supervision=0.1", "--data.batch_size=4")
+    (loss,) = losses
+    assert loss > 0
 
 
 def test_mean_curves_of_folds(tmp_path):

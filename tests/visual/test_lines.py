@@ -83,3 +83,12 @@ def test_what_cannot_be_drawn_is_named(tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         save_lines(tmp_path / "l.png", given, **LABELS)
     assert not list(tmp_path.iterdir())
+
+
+def test_lines_of_one_colour_differ_in_mark_and_dashes(axes):
+    drawn = [container.lines[0] for container in axes({f"line {i}": [Point(1, i)] for i in range(18)}).containers]
+    styles = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in drawn]
+    for place, style in enumerate(styles):
+        again = [other for other in styles[place + 1 :] if other[0] == style[0]]
+        assert len({style[1], *(other[1] for other in again)}) == 1 + len(again)
+        assert len({style[2], *(other[2] for other in again)}) == 1 + len(again)
