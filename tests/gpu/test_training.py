@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,26 +13,30 @@ pytest.importorskip("lightning")
 import lightning as L
 
 from tests.training import small
+from zoomkern.images import PinnedImage
 
 from .device import DEVICE
 
 
-def trained(folder: Path, workers: int = 0) -> torch.nn.Module:
-    task, data = small.parts(small.Squares(24), num_workers=workers)
+def fit(folder: Path, task: L.LightningModule, data: L.LightningDataModule, **options: Any) -> L.Trainer:
     trainer = L.Trainer(
         accelerator="gpu" if DEVICE.type == "cuda" else "cpu",
         devices=1,
-        max_epochs=6,
-        deterministic=True,
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **options,
     )
     trainer.fit(task, datamodule=data)
-    assert trainer.global_step == 6 * 5
+    return trainer
+
+
+def trained(folder: Path, workers: int = 0) -> torch.nn.Module:
+    task, data = small.parts(small.Squares(24), num_workers=workers)
+    assert fit(folder, task, data, max_epochs=6, deterministic=True).global_step == 6 * 5
     return task.model.cpu()
 
 
@@ -46,3 +51,26 @@ def test_a_run_gives_the_same_weights_twice(tmp_path: Path, monkeypatch: pytest.
     assert all(torch.equal(weight, same[name]) for name, weight in weights.items())
     before = small.parts()[0].model.state_dict()
     assert not all(torch.equal(weight, before[name]) for name, weight in weights.items())
+
+
+class Large(small.Squares):
+    """Squares on canvases of 64 MiB."""
+
+    side = 1 << 13
+
+    def image(self, index: int) -> torch.Tensor:
+        canvas = torch.zeros(1, self.side, self.side, dtype=torch.uint8)
+        canvas[:, :48, :48] = super().image(index)
+        return canvas
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.side, self.side
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
+def test_large_images_stay_in_host_memory(tmp_path: Path) -> None:
+    task, data = small.parts(Large(6), view_scale=None, view_size=(12, 12), batch_size=2)
+    torch.cuda.reset_peak_memory_stats()
+    fit(tmp_path, task, data, max_epochs=2)
+    assert isinstance(data.sets["train"].plain(data.indices["train"][0]).image, PinnedImage)
+    assert torch.cuda.max_memory_allocated() < 1 << 26, "an image was copied to the GPU"

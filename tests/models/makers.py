@@ -29,7 +29,9 @@ MAKERS = {
         2, 6, (10, 8), inference="topk", **parts("attention"), **reading
     ).eval(),
     "differentiable top-k": lambda **reading: PerturbedTopK(2, 3, 12, num_noise=20, **parts("attention"), **reading),
-    "patch selection": lambda **reading: IterativePatchSelection(2, 4, 16, chunk=5, **parts(), **reading),
+    "patch selection": lambda **reading: IterativePatchSelection(
+        2, 4, 16, chunk=5, positions=True, **parts(), **reading
+    ),
     "dense": lambda **reading: DenseNetwork(2, features=parts()["features"], mean=0.5, std=0.5, **reading),
     "BagNet": lambda **reading: BagNet(2, 9, **SMALL, mean=0.5, std=0.5, **reading),
 }

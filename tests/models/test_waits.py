@@ -14,18 +14,21 @@ class Waits(TorchDispatchMode):
     """Notes which functions of zoomkern ask for a tensor's values, or for a shape that depends on them."""
 
     ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "unique_dim")
-    ON_HOST = ("tolist", "numpy")  # of these the dispatcher of host memory hears nothing
+    ON_HOST = ("tolist", "numpy", "new_tensor")  # of these the dispatcher of host memory hears nothing
 
     def __init__(self, monkeypatch):
         super().__init__()
         self.places = set()
         for name in self.ON_HOST:
             monkeypatch.setattr(torch.Tensor, name, self.noted(getattr(torch.Tensor, name)))
+        for name in ("tensor", "as_tensor"):  # numbers travel to a device that is named
+            monkeypatch.setattr(torch, name, self.noted(getattr(torch, name), lambda given: given.get("device")))
 
-    def noted(self, method):
-        def call(tensor, *args, **kwargs):
-            self.note()
-            return method(tensor, *args, **kwargs)
+    def noted(self, method, waits=lambda given: True):
+        def call(*args, **kwargs):
+            if waits(kwargs) not in (None, "cpu"):
+                self.note()
+            return method(*args, **kwargs)
 
         return call
 

@@ -162,17 +162,17 @@ class IterativePatchSelection(Network):
 
     def _places(self, sizes: list[tuple[int, int]], device: torch.device) -> Tensor:
         """Top-left corners ``[B, L, 2]`` of every image's patches, row by row, then ``PADDED_OFFSET``."""
-        known = {size: self._corners(size) for size in set(sizes)}
+        known = {size: self._corners(size, device) for size in set(sizes)}
         corners = [known[size] for size in sizes]
         if not corners:
             return torch.zeros(0, 1, 2, dtype=torch.int64, device=device)
-        return nn.utils.rnn.pad_sequence(corners, batch_first=True, padding_value=PADDED_OFFSET).to(device)
+        return nn.utils.rnn.pad_sequence(corners, batch_first=True, padding_value=PADDED_OFFSET)
 
-    def _corners(self, size: tuple[int, int]) -> Tensor:
+    def _corners(self, size: tuple[int, int], device: torch.device) -> Tensor:
         axes = []
         for pixels, extent, stride in zip(size, self.extent, self.stride, strict=True):
             room = max(pixels - extent, 0)
-            axes.append((torch.arange(-(-room // stride) + 1) * stride).clamp(max=room))
+            axes.append((torch.arange(-(-room // stride) + 1, device=device) * stride).clamp(max=room))
         return torch.cartesian_prod(*axes)
 
     def _describe(self, images: Tensor | list[Tensor] | ImageBatch, offsets: Tensor) -> Tensor:
@@ -181,7 +181,8 @@ class IterativePatchSelection(Network):
         features: Tensor = self.features(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
         if not self.positions:
             return features
-        coordinates = offsets.clamp(min=0) / torch.tensor(self.stride, dtype=torch.float64, device=offsets.device)
+        axes = (offsets[..., axis].clamp(min=0).double() / self.stride[axis] for axis in (0, 1))
+        coordinates = torch.stack(list(axes), -1)
         return features + sinusoidal(coordinates, features.shape[-1]).to(features.dtype)
 
 

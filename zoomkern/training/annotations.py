@@ -57,8 +57,8 @@ def annotation_loss(batch: Batch, out: Any, model: Any) -> Tensor:
     inner = tuple(out.tile_attention.shape[2:])
     second = []
     for (areas, size), small, corner in zip(places, batch.tile_view, out.tiles.offsets, strict=True):
-        start = (corner * corner.new_tensor(size)).div(corner.new_tensor(small.shape[-2:]), rounding_mode="floor")
-        start = start.flip(-1).repeat(1, 2)  # [T, 4], xyxy
+        y, x = (corner[:, axis] * size[axis] // small.shape[axis - 2] for axis in (0, 1))
+        start = torch.stack((x, y, x, y), 1)  # [T, 4]
         second.append(cell_shares(areas[None] - start[:, None], model.tile_size, inner))
     shares = torch.where((out.tiles.index >= 0)[..., None, None], torch.stack(second), 0.0)
     return loss + supervised_attention(out.tile_attention.flatten(0, 1), shares.flatten(0, 1))

@@ -87,14 +87,13 @@ def collate(items: list[Item]) -> Batch:
 
 
 def chosen(batch: Batch, rows: list[int]) -> Batch:
-    """The images ``rows`` of a batch."""
+    """The images ``rows`` of a batch, one or more; nothing waits for a GPU."""
     if len(rows) == len(batch.classes):
         return batch
-    index = torch.tensor(rows, device=batch.labels.device)
 
     def take(part: Any) -> Any:
         if isinstance(part, Tensor):
-            return part[index]
+            return torch.stack([part[i] for i in rows])  # an index on the GPU would have to get there
         return type(part)(part[i] for i in rows) if isinstance(part, (list, tuple)) else part
 
     return Batch(*(take(part) for part in batch))

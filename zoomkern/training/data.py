@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -45,7 +46,8 @@ class ClassificationDataModule(L.LightningDataModule):
         resident: true keeps images and views in memory from the first time on; "views" the views alone, for sets larger
             than memory; false nothing, so that views are made whenever an image is looked at.
         num_workers: processes that load images; 0, which is best for resident images, loads them in the training one.
-            What is to be resident is loaded before the processes start, which share it.
+            What is to be resident is loaded before the processes start, which share it. With 0, a GPU reads patches
+            of resident images of a MiB or more from where they lie; all other images are copied to it whole.
 
     Attributes:
         has_test: whether test images are others than those that choose the epoch.
@@ -90,7 +92,8 @@ class ClassificationDataModule(L.LightningDataModule):
         self.seed = seed
         self.tile_scale = tile_scale
         views = Views(view_scale, None if view_size is None else checks.pair("view_size", view_size), tile_scale)
-        self.sets = {"train": ViewedImages(images, views, seed, resident)}
+        keeping = (views, seed, resident, num_workers == 0 and torch.cuda.is_available())
+        self.sets = {"train": ViewedImages(images, *keeping)}
         self.indices = {"train": list(range(len(images)))}
         self._augmentation = augmentation
         self.watch_test = watch_test
@@ -100,14 +103,14 @@ class ClassificationDataModule(L.LightningDataModule):
                 raise ValueError(f"fold must lie below num_folds = {len(folds)}; got {fold}.")
             self._hold_out("test", folds[fold].tolist())
         if isinstance(validation, ImageSet):
-            self._add("validation", ViewedImages(validation, views, seed, resident))
+            self._add("validation", ViewedImages(validation, *keeping))
             _check_apart(images, validation, "validation")
         else:
             _, held = holdout(images.labels, images.groups, validation, division, self.indices["train"])
             self._hold_out("validation", held.tolist())
         self.has_test = test is not None or divided
         if test is not None:
-            self._add("test", ViewedImages(test, views, seed, resident))
+            self._add("test", ViewedImages(test, *keeping))
             for other in (images, validation) if isinstance(validation, ImageSet) else (images,):
                 _check_apart(other, test, "test")
         elif not self.has_test:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from tqdm import tqdm
 
 from zoomkern.data.dataset import Example, ImageSet
-from zoomkern.images import Pyramid
+from zoomkern.images import PinnedImage, Pyramid
 from zoomkern.images.scaling import scaled, scaled_size
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.batches import Item
@@ -25,6 +25,9 @@ Resident = bool | Literal["views"]
 
 #: Pixels of a view of tiles that is kept in memory for an image that is not.
 MOST_TILE_PIXELS = 1 << 24
+
+#: Bytes of an image that is worth page-locking: less is copied to a GPU in no time.
+LEAST_LOCKED = 1 << 20
 
 
 class Views(NamedTuple):
@@ -68,6 +71,8 @@ class ViewedImages(Dataset[Item]):
         seed: of the draws: an image's seed is a function of this, of the epoch and of its index.
         resident: True keeps every image and its views from the first time on, "views" the views alone, False nothing.
             Worker processes keep nothing of their own.
+        page_locked: what is kept of a MiB or more is a :class:`~zoomkern.PinnedImage`, of which a GPU reads patches;
+            other tensors travel there whole. A process that is forked from this one would copy what a GPU has read.
 
     Memory:
         All images that were asked for, or their views.
@@ -76,13 +81,16 @@ class ViewedImages(Dataset[Item]):
         ValueError: another value of ``resident``.
     """
 
-    def __init__(self, images: ImageSet, views: Views, seed: int, resident: Resident = True) -> None:
+    def __init__(
+        self, images: ImageSet, views: Views, seed: int, resident: Resident = True, page_locked: bool = False
+    ) -> None:
         if resident not in (True, False, "views"):
             raise ValueError(f"resident must be true, false or 'views'; got {resident!r}. Correct it.")
         self.images = images
         self.views = views
         self.seed = seed
         self._whole = resident != "views"
+        self._page_locked = page_locked
         self._kept: dict[int, Item] | None = {} if resident else None
         self._kind: tuple[int, torch.dtype, str] | None = None
         self._number = next(_NUMBERS)
@@ -124,7 +132,9 @@ class ViewedImages(Dataset[Item]):
         view, tile_view = self.views.make(example.image)
         item = Item(example.image, view, tile_view, example.label, index, 0, example.objects, self.images.areas(index))
         if self._kept is not None and get_worker_info() is None:
-            self._kept[index] = item if self._whole else _small(item)
+            kept = item if self._whole else _small(item)
+            self._kept[index] = _page_locked(kept) if self._page_locked else kept
+            return self._kept[index] if self._whole else item
         return item
 
     def _completed(self, item: Item) -> Item:
@@ -168,6 +178,16 @@ def _small(item: Item) -> Item:
     """The item without its image, and without a tile view that is the image or a level of its file."""
     tiles = item.tile_view if isinstance(item.tile_view, Tensor) and item.tile_view is not item.image else None
     return item._replace(image=None, tile_view=tiles)
+
+
+def _page_locked(item: Item) -> Item:
+    """The item, large tensors of pixels in memory that a GPU reads itself."""
+
+    def moved(pixels: Any) -> Any:
+        return PinnedImage(pixels) if isinstance(pixels, Tensor) and pixels.nbytes >= LEAST_LOCKED else pixels
+
+    image = moved(item.image)
+    return item._replace(image=image, tile_view=image if item.tile_view is item.image else moved(item.tile_view))
 
 
 #: Sets of this process by a number, which their copies in worker processes have, too.
