@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import lightning as L
 
 from tests.training import small
 from zoomkern.images import PinnedImage
+from zoomkern.training.batches import Batch
 
-from .device import DEVICE
+from .device import DEVICE, nothing_waits
 
 
 def fit(folder: Path, task: L.LightningModule, data: L.LightningDataModule, **options: Any) -> L.Trainer:
@@ -74,3 +76,22 @@ def test_large_images_stay_in_host_memory(tmp_path: Path) -> None:
     fit(tmp_path, task, data, max_epochs=2)
     assert isinstance(data.sets["train"].plain(data.indices["train"][0]).image, PinnedImage)
     assert torch.cuda.max_memory_allocated() < 1 << 26, "an image was copied to the GPU"
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
+def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
+    """Neither for the contrastive loss of the positive images nor for where annotated objects lie."""
+    task, data = small.parts(small.Squares(24))
+    task.supervision, task.contrast_from = 1.0, 0
+    step = task.training_step
+    losses: list[torch.Tensor] = []
+
+    def watched(batch: Batch, number: int) -> torch.Tensor:
+        with nothing_waits() if losses else nullcontext():  # the first loads what is loaded once
+            losses.append(step(batch, number))
+        return losses[-1]
+
+    task.training_step = watched
+    fit(tmp_path, task, data, max_epochs=2)
+    assert len(losses) == 2 * 5
+    assert torch.stack(losses).isfinite().all()
