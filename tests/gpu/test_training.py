@@ -86,9 +86,9 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
     step = task.training_step
     losses: list[torch.Tensor] = []
 
-    def watched(batch: Batch, number: int) -> torch.Tensor:
+    def watched(batch: Batch, batch_idx: int) -> torch.Tensor:
         with nothing_waits() if losses else nullcontext():  # the first loads what is loaded once
-            losses.append(step(batch, number))
+            losses.append(step(batch, batch_idx))
         return losses[-1]
 
     task.training_step = watched
