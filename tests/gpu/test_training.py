@@ -55,23 +55,9 @@ def test_a_run_gives_the_same_weights_twice(tmp_path: Path, monkeypatch: pytest.
     assert not all(torch.equal(weight, before[name]) for name, weight in weights.items())
 
 
-class Large(small.Squares):
-    """Squares on canvases of 64 MiB."""
-
-    side = 1 << 13
-
-    def image(self, index: int) -> torch.Tensor:
-        canvas = torch.zeros(1, self.side, self.side, dtype=torch.uint8)
-        canvas[:, :48, :48] = super().image(index)
-        return canvas
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.side, self.side
-
-
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
 def test_large_images_stay_in_host_memory(tmp_path: Path) -> None:
-    task, data = small.parts(Large(6), view_scale=None, view_size=(12, 12), batch_size=2)
+    task, data = small.parts(small.Large(6, 1 << 13), view_scale=None, view_size=(12, 12), batch_size=2)
     torch.cuda.reset_peak_memory_stats()
     fit(tmp_path, task, data, max_epochs=2)
     assert isinstance(data.sets["train"].plain(data.indices["train"][0]).image, PinnedImage)

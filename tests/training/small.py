@@ -80,6 +80,27 @@ class Squares(ImageSet):
         return torch.cat((corner, corner + 8))[None].double()[: self.labels[index]]
 
 
+class Large(Squares):
+    """The same in a corner of a canvas.
+
+    Args:
+        length: number of images.
+        side: of the canvas, in pixels.
+    """
+
+    def __init__(self, length: int, side: int) -> None:
+        super().__init__(length)
+        self.side = side
+
+    def image(self, index: int) -> Tensor:
+        canvas = torch.zeros(1, self.side, self.side, dtype=torch.uint8)
+        canvas[:, :48, :48] = super().image(index)
+        return canvas
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.side, self.side
+
+
 class Noisy(nn.Module):
     """Features behind dropout, which a resumed run must repeat."""
 

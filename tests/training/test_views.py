@@ -314,23 +314,23 @@ def test_a_copy_in_this_process_leaves_the_set_its_number(small):
 
 
 @pytest.mark.parametrize("tile_scale", [0.5, 1.0])
-def test_large_images_that_are_kept_for_a_gpu_are_page_locked(small, monkeypatch, tile_scale):
-    monkeypatch.setattr("zoomkern.training.views.LEAST_LOCKED", 48 * 48)
-    viewed = ViewedImages(small.Squares(), Views(0.25, None, tile_scale), seed=0, page_locked=True)
-    plain = ViewedImages(small.Squares(), Views(0.25, None, tile_scale), seed=0)
+def test_large_images_that_are_kept_for_a_gpu_are_page_locked(small, tile_scale):
+    images = small.Large(4, 1024)
+    viewed = ViewedImages(images, Views(0.01, None, tile_scale), seed=0, page_locked=True)
+    plain = ViewedImages(images, Views(0.01, None, tile_scale), seed=0)
     for _ in range(2):
         item, other = viewed[3, 1], plain[3, 1]
         assert isinstance(item.image, PinnedImage)
         assert item.image is viewed[3, 2].image
         assert (item.tile_view is item.image) == (tile_scale == 1)
-        assert tile_scale == 1 or isinstance(item.tile_view, torch.Tensor)  # a quarter of the pixels
+        assert tile_scale == 1 or isinstance(item.tile_view, torch.Tensor)  # a quarter of a MiB
         assert torch.equal(item.image.tensor, other.image)
         assert torch.equal(item.view, other.view)
 
 
-def test_of_images_that_are_not_kept_views_are_page_locked(small, monkeypatch):
-    monkeypatch.setattr("zoomkern.training.views.LEAST_LOCKED", 24 * 24)
-    viewed = ViewedImages(small.Squares(), Views(0.25, None, 0.5), seed=0, resident="views", page_locked=True)
+def test_of_images_that_are_not_kept_views_are_page_locked(small):
+    images = small.Large(4, 2048)
+    viewed = ViewedImages(images, Views(0.01, None, 0.5), seed=0, resident="views", page_locked=True)
     first, then = viewed[3, 1], viewed[3, 2]
     assert isinstance(first.image, torch.Tensor)
     assert isinstance(then.image, torch.Tensor)
@@ -340,12 +340,12 @@ def test_of_images_that_are_not_kept_views_are_page_locked(small, monkeypatch):
 
 @pytest.mark.parametrize("augmented", [False, True])
 def test_a_run_on_page_locked_images_is_the_same(small, monkeypatch, tmp_path, augmented):
-    monkeypatch.setattr("zoomkern.training.views.LEAST_LOCKED", 1)
     weights = []
     for there in (False, True):
+        options = {"view_scale": None, "view_size": (12, 12), "augmentation": Augmentation() if augmented else None}
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "is_available", lambda there=there: there)
-            task, data = small.parts(augmentation=Augmentation() if augmented else None)
+            task, data = small.parts(small.Large(12, 1024), **options)
         small.trainer(tmp_path).fit(task, datamodule=data)
         assert isinstance(data.sets["train"].plain(0).image, PinnedImage if there else torch.Tensor)
         weights.append(torch.cat([weight.flatten() for weight in task.model.parameters()]))
