@@ -53,8 +53,7 @@ def positives() -> list[list[int]]:
         parts = []
         for rank in range(2):
             indices = module.indices["train"]
-            taken = epoch * -(-len(indices) // BATCH)
-            batches = EpochBatches(indices, BATCH, 0, lambda taken=taken: taken, rank, 2)
+            batches = EpochBatches(indices, BATCH, 0, lambda epoch=epoch: (epoch, 0), rank, 2)
             parts.append([sum(labels[i] for i, _ in batch) for batch in batches])
         steps += [list(counts) for counts in zip(*parts, strict=True)]
     return steps
@@ -81,13 +80,13 @@ def main(folder: Path, processes: int) -> None:
     trainer = small.trainer(folder, EPOCHS, callbacks=[curves, predictions], **several)
     trainer.fit(task, datamodule=data())
     figures = trainer.test(task, datamodule=data(), verbose=False)
-    confusion = task.confusion.compute()
+    confused = task.confused
     trainer.predict(task, datamodule=data(), return_predictions=False)
     result = {
         "weights": task.state_dict(),
         "curves": curves.rows,
         "figures": figures,
-        "confusion": confusion,
+        "confusion": torch.tensor(confused),
         "probabilities": {place: row.probability for place, row in sorted(predictions.rows.items())},
     }
     torch.save(result, folder / f"{processes}-{trainer.global_rank}.pt")

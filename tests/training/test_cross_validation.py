@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -209,6 +210,24 @@ def test_a_folder_is_for_one_configuration_and_one_process(ran, recipe, tmp_path
     assert ended.value.code == 2
     assert "another process works in" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_table_is_of_one_set_of_images(ran, recipe, pictures, tmp_path, capsys):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    words = command(recipe, tmp_path / "out", f"--data.images.root={root}")
+    assert main([*words, "--repetitions=1"]) == 0
+    before, table = list(ran), (tmp_path / "out" / "results.csv").read_bytes()
+    extra = root / "none" / "0a.png"
+    shutil.copy(next((root / "none").iterdir()), extra)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "images must be those that" in capsys.readouterr().err
+    assert (ran, (tmp_path / "out" / "results.csv").read_bytes()) == (before, table)
+    extra.unlink()
+    assert main(words) == 0
+    assert ran == FOLDS
 
 
 def test_the_arithmetic_of_the_table():

@@ -1,6 +1,7 @@
 import lightning as L
 import pytest
 
+from zoomkern.data import ImageFolder
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.data import ClassificationDataModule
 
@@ -120,6 +121,41 @@ def test_workers_bring_the_same_batches(small, tmp_path, workers):
         trainer.fit(task, datamodule=data)
         seen.append({name: value.clone() for name, value in task.state_dict().items()})
     assert all(value.equal(seen[1][name]) for name, value in seen[0].items())
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(2, 2), (0.7, 2), (1, 1), (9, 3)])
+def test_an_epoch_that_is_cut_short_is_an_epoch(small, tmp_path, limit, taken):
+    seen, validated = [], []
+
+    class Seen(L.Callback):
+        def on_train_batch_start(self, trainer, task, batch, step):
+            seen.append((trainer.current_epoch, step, batch.index.tolist()))
+
+        def on_validation_end(self, trainer, task):
+            validated.append(trainer.current_epoch)
+
+    task, data = small.parts()  # three batches an epoch
+    fit = small.trainer(tmp_path, 3, callbacks=[Seen()], limit_train_batches=limit, num_sanity_val_steps=0)
+    fit.fit(task, datamodule=data)
+    assert [place[:2] for place in seen] == [(epoch, step) for epoch in range(3) for step in range(taken)]
+    assert validated == [0, 1, 2]
+    orders = [[index for at, _, index in seen if at == epoch] for epoch in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    for order in orders:
+        places = sum(order, [])
+        assert len(set(places)) == len(places)
+
+
+def test_a_file_is_on_one_side_of_a_split(small, tmp_path):
+    root, link = small.save_pictures(tmp_path / "pictures"), tmp_path / "link"
+    link.symlink_to(root)
+    images, same = ImageFolder(root), ImageFolder(link)
+    other = ImageFolder(small.save_pictures(tmp_path / "other"))
+    for sets in ({"test": same}, {"validation": same}, {"validation": other, "test": other}):
+        last = list(sets)[-1]
+        with pytest.raises(ValueError, match=f"{last} must hold other images .* they share 24, such as '.*png'. Give"):
+            ClassificationDataModule(images, view_scale=0.25, **sets)
+    ClassificationDataModule(images, test=other, view_scale=0.25)
 
 
 @pytest.mark.parametrize("each", [1, 2, 3, 4])

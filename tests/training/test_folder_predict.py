@@ -321,7 +321,7 @@ def test_outlines_of_a_raster_say_what_they_count(run_in_colour, tmp_path):
         (tmp_path / "masks" / f"{name}.geojson").write_text(json.dumps(content))
         return predict(run_in_colour, tmp_path / "raster.tif", out, "--top=0", f"--mask={tmp_path / 'masks'}")
 
-    from zoomkern.training.folder.names import output_key
+    from zoomkern.training.names import output_key
 
     name = output_key(str(tmp_path / "raster.tif"))
     assert outcome(pixels) == 1
@@ -585,3 +585,36 @@ def test_pixels_of_a_type_that_no_image_has_are_named(run, tmp_path):
     assert predict(run, tmp_path / "images", tmp_path / "out") == 1
     (failed,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
     assert "pixels are int64, which no image here has; save them as float32" in failed["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: [", "is no YAML in line 1, column 9"),
+        ("- 3", "holds no options, so it is no recipe"),
+        ("data: {view_scale: 0.25}", "must be a recipe with a model; it has none."),
+        ("", "holds no options"),
+    ],
+)
+def test_what_is_no_recipe_is_named(run, images, tmp_path, capsys, text, said):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images, tmp_path / "out", "--config", str(tmp_path / "recipe.yaml"))
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_recipe_that_makes_no_views_is_not_guessed(run, images, tmp_path, capsys):
+    import yaml
+
+    model = {"model": yaml.safe_load((run / "config.yaml").read_text())["model"]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(model))
+    words = ["--config", str(tmp_path / "recipe.yaml"), "--weights", str(run / "weights.safetensors")]
+    with pytest.raises(SystemExit):
+        predict(run, images, tmp_path / "out", *words)
+    assert (
+        "must say in its data how views are made; this one does not. Give --view-size H W." in capsys.readouterr().err
+    )
+    assert predict(run, images, tmp_path / "out", *words, "--view-scale=0.25") == 0
+    assert predict(run, images, tmp_path / "same") == 0
+    assert table(tmp_path / "out") == table(tmp_path / "same")

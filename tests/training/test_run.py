@@ -17,6 +17,7 @@ import yaml
 
 from zoomkern.cli.main import main
 from zoomkern.training.checkpoints import load_checkpoint
+from zoomkern.training.curves import read_curves
 from zoomkern.training.divisions import division_table, require_unseen
 from zoomkern.training.recipes import nearest
 from zoomkern.training.task import ClassificationTask
@@ -289,6 +290,12 @@ def test_the_last_checkpoint_is_that_of_the_last_step(zoomkern, tmp_path, steps)
         ("fit", ["--resume=true", "--data.fold=1"], "data.fold must be 0, with which the run in "),
         ("fit", ["--resume=true", "--data.batch_size=5"], "or it went on with other images, batches or draws; got 5."),
         ("fit", ["--resume=true", "--seed_everything=3"], "seed_everything must be 0, "),
+        (
+            "fit",
+            ["--resume=true", "--trainer.accumulate_grad_batches=2"],
+            "trainer.accumulate_grad_batches must be 1, ",
+        ),
+        ("fit", ["--resume=true", "--trainer.limit_train_batches=1"], "trainer.limit_train_batches must be None, "),
         ("test", ["--data.fold=1"], "or it was tested on images that trained it; got 1. Give the same"),
         ("validate", ["--data.division=1"], "data.division must be 0, "),
         ("predict", ["--data.num_folds=3"], "data.num_folds must be 2, "),
@@ -507,9 +514,96 @@ def test_a_run_goes_on_with_the_images_that_it_began_with(zoomkern, pictures, tm
     else:
         first.unlink()
     said = complaint(capsys, zoomkern, "fit", *where, "--resume=true", "--trainer.max_epochs=2")
-    assert "images must be those that the run in " in said
+    assert f"images must be those that {str(tmp_path / 'run')!r} began with" in said
     assert "some were added or taken away since. Restore them" in said
     assert (tmp_path / "run" / "images.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_an_epoch_that_was_cut_in_its_validation_is_validated(zoomkern, tmp_path, monkeypatch, epoch):
+    """Checkpoints of steps come before validation: one of an epoch's last step would skip it."""
+    words = ["--save_every=3", "--trainer.max_epochs=4"]
+    zoomkern("fit", *words, "--folder", str(tmp_path / "whole"))
+    look = ClassificationTask.validation_step
+
+    class Killed(Exception):
+        pass
+
+    def killed(task, *rest):
+        if task.current_epoch == epoch and not task.trainer.sanity_checking:
+            raise Killed
+        return look(task, *rest)
+
+    monkeypatch.setattr(ClassificationTask, "validation_step", killed)
+    with pytest.raises(Killed):
+        zoomkern("fit", *words)
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["zoomkern"])
+    (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
+    left = tmp_path / "run" / "checkpoints" / ".last.ckpt.0123456789abcdef.part"  # what a SIGKILL leaves
+    left.touch()
+    zoomkern("fit", *words, "--resume=true")
+    assert not left.exists()
+    whole, own = (read_curves(tmp_path / name / "curves") for name in ("whole", "run"))
+    assert own["val_loss"] == whole["val_loss"]
+    best = [load_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("whole", "run")]
+    assert best[0]["epoch"] == best[1]["epoch"]
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "run")]
+    assert weights[0] == weights[1]
+
+
+def test_a_folder_that_was_moved_knows_its_best_epoch(zoomkern, tmp_path):
+    first = ["--mode=max", "--model.schedule=constant"]  # the loss falls, so that the first epoch is the best one
+    zoomkern("fit", *first, "--trainer.max_epochs=3")
+    shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    zoomkern("fit", *first, "--trainer.max_epochs=5", "--resume=true", "--folder", str(tmp_path / "moved"))
+    for name in ("run", "moved"):
+        assert load_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt")["epoch"] == 0
+    assert len(read_curves(tmp_path / "moved" / "curves")["val_loss"]) == 5
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_a_signal_ends_has_not_succeeded(zoomkern, monkeypatch, capsys, number, status):
+    step = ClassificationTask.training_step
+
+    def signalled(task, batch, index):
+        if task.global_step == 4:
+            assert callable(signal.getsignal(number))
+            signal.raise_signal(number)
+        return step(task, batch, index)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", signalled)
+    with pytest.raises(SystemExit) as ended:
+        zoomkern("fit")
+    assert ended.value.code == status
+    assert "Interrupted: the same command with --resume true goes on from " in capsys.readouterr().err
+
+
+def test_curves_are_kept_whatever_else_is_logged(zoomkern, tmp_path):
+    rates = "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor"
+    zoomkern("fit", rates, "--trainer.logger=false", "--trainer.max_epochs=1")
+    assert (tmp_path / "run" / "curves.png").exists()
+    others = ["--trainer.logger=lightning.pytorch.loggers.CSVLogger", f"--trainer.logger.save_dir={tmp_path / 'own'}"]
+    zoomkern("fit", *others, "--folder", str(tmp_path / "two"), "--trainer.max_epochs=1")
+    assert list((tmp_path / "own").rglob("metrics.csv"))
+    assert (tmp_path / "two" / "curves.png").exists()
+
+
+@pytest.mark.parametrize("word", ["accelerator=cuda", "enable_checkpointing=false"])
+def test_options_that_do_not_fit_the_machine_or_each_other_are_no_traceback(zoomkern, capsys, monkeypatch, word):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    said = complaint(capsys, zoomkern, "fit", f"--trainer.{word}")
+    assert "zoomkern fit: these options of the trainer do not fit: " in said
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_weights_that_are_named_are_tested_on_unseen_images_too(zoomkern, tmp_path, capsys, command):
+    folds = ["--data.num_folds=2", "--trainer.max_epochs=1"]
+    zoomkern("fit", *folds)
+    words = [*folds, "--folder", str(tmp_path / "other"), "--weights", str(tmp_path / "run" / "weights.safetensors")]
+    assert "or it was tested on images that trained it" in complaint(capsys, zoomkern, command, *words, "--data.fold=1")
+    assert not (tmp_path / "other").exists()
+    assert zoomkern(command, *words) == 0
 
 
 def test_a_run_goes_on_with_its_network(zoomkern, capsys):

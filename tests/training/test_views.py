@@ -2,6 +2,7 @@ import os
 import pickle
 import sys
 from copy import deepcopy
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +267,24 @@ def test_workers_change_resident_images_without_decoding_them(tmp_path):
     batches = loaded(viewed, images=AugmentedImages(viewed, Augmentation()))
     assert [int(image.max()) for batch in batches for image in batch.images] == list(range(6))
     assert len(log.read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation(symmetries=False)])
+def test_nothing_that_a_worker_keeps_is_sent(small, monkeypatch, augmentation):
+    """What is sent moves to shared memory and keeps a file open: of a large set too many."""
+    viewed = ViewedImages(small.Squares(), Views(0.5, None, 0.5), seed=0)
+    viewed.load(range(4))
+    kept = [viewed.plain(i) for i in range(4)]
+    monkeypatch.setattr(torch.utils.data._utils.worker, "_worker_info", "a worker")  # as in one
+    images = viewed if augmentation is None else AugmentedImages(viewed, augmentation)
+    batch = collate([images[i, 0] for i in range(4)])
+    ForkingPickler.dumps(batch)
+    monkeypatch.undo()
+    for item in kept:
+        assert not any(part.is_shared() for part in (item.image, item.view, item.tile_view, item.objects, item.areas))
+    there = pickle.loads(ForkingPickler.dumps(batch))
+    assert [image is item.image for image, item in zip(there.images, kept, strict=True)] == [True] * 4
+    assert all(torch.equal(boxes, item.objects) for boxes, item in zip(there.objects, kept, strict=True))
 
 
 def resident_bytes(pid):

@@ -86,7 +86,6 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from tqdm import tqdm
 
     from zoomkern.training.folder.images import find_images
-    from zoomkern.training.folder.names import legible
     from zoomkern.training.folder.network import load_looker
     from zoomkern.training.folder.options import Options
     from zoomkern.training.folder.predict import predict_images, reasons, tasks_of
@@ -94,6 +93,7 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from zoomkern.training.folder.shards import deal, parse_shard, shard_of
     from zoomkern.training.folder.states import States
     from zoomkern.training.folder.summary import write_summary
+    from zoomkern.training.names import legible
     from zoomkern.training.views import Views
 
     config, weights = _network(args)

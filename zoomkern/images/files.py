@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -36,6 +37,17 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, name: str = "") -> None:
+    """Remove what a killed process left of the files that it was writing; no other may be writing them now.
+
+    Args:
+        folder: where they lie.
+        name: of the one file that is meant; all, by default.
+    """
+    for part in folder.glob(f".{glob.escape(name) or '*'}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from zoomkern import checks
 from zoomkern.images.files import alone, write_whole
 from zoomkern.training.curves import read_curves
+from zoomkern.training.data import ClassificationDataModule
+from zoomkern.training.divisions import division_table, require_same_division
 from zoomkern.training.processes import in_processes
 
 #: Figures of a fold that the tables show, and what they are called there.
@@ -86,6 +88,7 @@ def cross_validate(
         if run.trainer.world_size > 1:
             raise ValueError("a fold trains in one process. Give --trainer.devices=1, and --processes for several.")
         _same_configuration(folder, words, num_folds)
+        _same_images(folder, run.datamodule)
         missing = [fold for fold in folds if not _result_path(folder, fold).exists()]
         done = len(folds) - len(missing)
         report(done, len(folds), "")
@@ -136,7 +139,7 @@ def run_fold(words: Sequence[str], folder: Path, fold: Fold, num_folds: int, thr
             "last_accuracy": last["test_accuracy"],
             "optimistic_accuracy": max(watched.values(), default=None),
             "seconds": time.monotonic() - began,
-            "confusion": run.model.confusion.compute().tolist(),
+            "confusion": run.model.confused,
             "probabilities": run.probabilities(),
         }
         write_whole(_result_path(folder, fold), json.dumps(result))
@@ -241,3 +244,12 @@ def _same_configuration(folder: Path, words: Sequence[str], num_folds: int) -> N
         )
     if not path.exists():
         write_whole(path, own)
+
+
+def _same_images(folder: Path, data: ClassificationDataModule) -> None:
+    """The first fold's division is that of all, for all are made of the same images."""
+    path = folder / "images.csv"
+    if path.exists():
+        require_same_division(path, data)
+    else:
+        write_whole(path, division_table(data))

@@ -16,12 +16,15 @@ PANELS = {
 
 
 def read_curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Every figure's value by epoch, from ``version_*/metrics.csv``; where a run was resumed, the later value."""
+    """Every figure's value by epoch, from ``version_*/metrics.csv``; where a run was resumed, the later value.
+
+    Rows of steps, which other callbacks write, are left out.
+    """
     curves: dict[str, dict[int, float]] = {}
     for path in sorted(folder.glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1])):
         with open(path, newline="") as file:
             for row in csv.DictReader(file):
-                for name, value in row.items():
+                for name, value in row.items() if row["epoch"] else ():
                     if value and name not in ("epoch", "step"):
                         curves.setdefault(name, {})[int(row["epoch"])] = float(value)
     return curves

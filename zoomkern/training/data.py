@@ -53,7 +53,7 @@ class ClassificationDataModule(L.LightningDataModule):
         has_test: whether test images are others than those that choose the epoch.
 
     Raises:
-        ValueError: arguments that contradict each other, or sets with named groups (patients, drives) that share one.
+        ValueError: arguments that contradict each other, or sets that share a file or a named group (patients, drives).
 
     Example:
         >>> data = ClassificationDataModule(ColonCancer(root), num_folds=10, fold=3, view_scale=0.1, tile_scale=0.2)
@@ -130,14 +130,15 @@ class ClassificationDataModule(L.LightningDataModule):
         """From where training stands to the end of its epoch."""
         trainer: Any = self.trainer
 
-        def steps() -> int:
-            """Batches taken: the last optimiser's step of an epoch may have fewer than the others."""
-            each = trainer.accumulate_grad_batches
-            epochs, done = divmod(trainer.global_step, -(-len(batches) // each))
-            return epochs * len(batches) + done * each
+        def standing() -> tuple[int, int]:
+            """The epoch, and the batches of it that were taken: its last optimiser's step may have had fewer."""
+            each, most = trainer.accumulate_grad_batches, trainer.limit_train_batches
+            batches_taken = min(len(batches), most) if isinstance(most, int) else int(len(batches) * most)
+            epoch, done = divmod(trainer.global_step, -(-batches_taken // each))
+            return epoch, done * each
 
         ranks = (trainer.global_rank, trainer.world_size)
-        batches = EpochBatches(self.indices["train"], self.batch_size, self.seed, steps, *ranks)
+        batches = EpochBatches(self.indices["train"], self.batch_size, self.seed, standing, *ranks)
         return self._loader("train", batches, self._augmentation)
 
     def val_dataloader(self) -> list[DataLoader[Item]]:
@@ -193,7 +194,17 @@ def _folds(images: ImageSet, number: int | None, file: str | None, division: int
 
 
 def _check_apart(images: ImageSet, others: ImageSet, name: str) -> None:
-    """No group may be on both sides of a split; images that are groups of their own have names only their set knows."""
+    """No file, and no group, may be on both sides of a split.
+
+    Images that are groups of their own have names only their set knows.
+    """
+    files = ({each.source(i) for i in range(len(each))} for each in (images, others))
+    both = sorted(set.intersection(*files) - {""})
+    if both:
+        raise ValueError(
+            f"{name} must hold other images than those it is kept apart from; they share {len(both)}, such as "
+            f"{both[0]!r}. Give another set, or one set and num_folds."
+        )
     if images.groups == images.names or others.groups == others.names:
         return
     shared = sorted(set(images.groups) & set(others.groups))

@@ -16,6 +16,8 @@ from zoomkern.training.data import ClassificationDataModule
 
 #: What a run may be resumed with that it did not begin with.
 _FREE = ("num_workers", "resident", "watch_test")
+#: What says where an epoch ends, and when the weights change.
+_STEPS = ("trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 #: What says which images are held out of a set.
 _DIVISION = ("validation", "num_folds", "folds_file", "fold", "division")
 
@@ -36,16 +38,28 @@ def require_same_data(path: Path, own: str, table: Path, data: ClassificationDat
         then, now = _read(path.read_text()), _read(own)
         names = [f"data.{name}" for name in now["data"] if name not in _FREE]
         _require(path, then, now, ["model.model"], "was two networks")
-        _require(path, then, now, ["seed_everything", *names], "went on with other images, batches or draws")
+        _require(path, then, now, ["seed_everything", *names, *_STEPS], "went on with other images, batches or draws")
     if table.exists():
-        before, after = (_splits(text) for text in (table.read_text(), division_table(data)))
-        changed = sorted({name for name, _ in before ^ after})
-        if changed:
-            raise ValueError(
-                f"images must be those that the run in {str(path.parent)!r} began with, each in its split; "
-                f"{len(changed)} differ, such as {changed[0]!r}: some were added or taken away since. Restore them, or "
-                "give another --folder."
-            )
+        require_same_division(table, data)
+
+
+def require_same_division(table: Path, data: ClassificationDataModule) -> None:
+    """Compare the images, and the split of each, with those that a run or a cross-validation began with.
+
+    Args:
+        table: its :func:`division_table`.
+        data: the images to go on with.
+
+    Raises:
+        ValueError: they differ; the message names one.
+    """
+    before, after = (_splits(text) for text in (table.read_text(), division_table(data)))
+    changed = sorted({name for name, _ in before ^ after})
+    if changed:
+        raise ValueError(
+            f"images must be those that {str(table.parent)!r} began with, each in its split; {len(changed)} differ, "
+            f"such as {changed[0]!r}: some were added or taken away since. Restore them, or give another folder."
+        )
 
 
 def require_apart(folder: Path, data: ClassificationDataModule) -> None:

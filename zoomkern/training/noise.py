@@ -32,8 +32,8 @@ class FallingNoise(Callback):
         self.first = checks.number("first", first)
         self.last = checks.number("last", last)
 
-    def on_train_epoch_start(self, trainer: Any, task: Any) -> None:
-        """The epoch's noise, a function of its number: a resumed run goes on with it."""
+    def on_train_batch_start(self, trainer: Any, task: Any, *_: Any) -> None:
+        """The epoch's noise, a function of its number: a run that is resumed inside an epoch goes on with it."""
         if not isinstance(task.model, PerturbedTopK):
             raise TypeError(f"FallingNoise needs PerturbedTopK; got {type(task.model).__name__}. Leave it out.")
         share = trainer.current_epoch / max(trainer.max_epochs - 1, 1)

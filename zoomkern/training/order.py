@@ -24,15 +24,15 @@ def mixed(seed: int, *numbers: int) -> int:
 class EpochBatches(Sampler[list[Place]]):
     """Shuffled batches, a pure function of ``(seed, epoch)``, from wherever training stands.
 
-    Every iteration asks ``steps()`` how many batches were taken in all, and goes on from there to the end of that
-    epoch, so that a resumed run sees what the interrupted one would have seen. With several ranks every rank takes its
-    part of the same joint batch.
+    Every iteration asks ``standing()`` which epoch it is and how many of its batches were taken, and goes on from there
+    to the end of that epoch, so that a resumed run sees what the interrupted one would have seen. With several ranks
+    every rank takes its part of the same joint batch.
 
     Args:
         indices: places of the images in their set.
         batch_size: images of a joint batch; the last one of an epoch may be smaller.
         seed: of the order.
-        steps: number of joint batches taken since the beginning of training.
+        standing: the epoch, from 0, and the number of its joint batches that were taken.
         rank: which part to take, of ``world_size``.
         world_size: number of parts.
 
@@ -45,14 +45,14 @@ class EpochBatches(Sampler[list[Place]]):
         indices: Sequence[int],
         batch_size: int,
         seed: int,
-        steps: Callable[[], int],
+        standing: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.indices = list(indices)
         self.batch_size = batch_size
         self.seed = seed
-        self.steps = steps
+        self.standing = standing
         self.rank = rank
         self.world_size = world_size
         smallest = len(self.indices) % batch_size or min(batch_size, len(self.indices))
@@ -67,7 +67,7 @@ class EpochBatches(Sampler[list[Place]]):
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Place]]:
-        epoch, done = divmod(self.steps(), len(self))
+        epoch, done = self.standing()
         generator = torch.Generator().manual_seed(mixed(self.seed, epoch))
         order = torch.randperm(len(self.indices), generator=generator)
         for batch in order.split(self.batch_size)[done:]:

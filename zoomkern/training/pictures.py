@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from zoomkern.functional import gather_patches
 from zoomkern.images.pyramid import Pyramid
 from zoomkern.images.scaling import scaled
 from zoomkern.training.batches import Batch
+from zoomkern.training.names import output_key
 from zoomkern.visual import overview_size, save_attention, save_zoom
 
 #: Tiles and patches that a picture shows, those that count most first.
@@ -187,12 +187,7 @@ class Pictures(Callback):
             probability = outputs.probability[row]
             predicted = int(probability.argmax())
             title = f"true: {images.classes[batch.classes[row]]}    predicted: {images.classes[predicted]}"
-            path = self.folder / f"{file_name(images.names[index])}.png"
+            path = self.folder / f"{output_key(images.names[index])}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             subtitle = f"{images.names[index]}, probability {100 * float(probability[predicted]):.0f} %"
             save_look(path, batch, row, outputs.output, task.model, title, subtitle)
-
-
-def file_name(name: str) -> str:
-    """An image's name as that of a file: what leads elsewhere, or has a meaning to a shell, becomes a hyphen."""
-    return re.sub(r"[^\w.+=-]", "-", name).lstrip(".-")[-150:] or "image"

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,24 +24,33 @@ def require_recipes(words: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is something else; the message names the file, and the line where YAML ends.
+        ValueError: it is something else, as :func:`read_recipe` says.
     """
     following = [value for word, value in zip(words, words[1:], strict=False) if word in _OPTIONS]
     joined = [word.partition("=")[2] for word in words if word.partition("=")[0] in _OPTIONS and "=" in word]
-    for path in map(Path, (*following, *joined)):
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no recipe {str(path)!r}. Check the path after --config.")
-        try:
-            options = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
-            said = getattr(error, "problem", None) or str(error).partition("\n")[0]
-            raise ValueError(f"{str(path)!r} is no YAML{where}: {said}. Mend it, or name a recipe.") from error
-        if not isinstance(options, dict):
-            raise ValueError(
-                f"{str(path)!r} holds no options, so it is no recipe. Name a YAML file such as config.yaml."
-            )
+    for path in (*following, *joined):
+        read_recipe(Path(path))
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The options that a recipe holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is something else; the message names the file, and the line where YAML ends.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {str(path)!r}. Check the path after --config.")
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+        said = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ValueError(f"{str(path)!r} is no YAML{where}: {said}. Mend it, or name a recipe.") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{str(path)!r} holds no options, so it is no recipe. Name a YAML file such as config.yaml.")
+    return options
 
 
 def nearest(message: str, options: Iterable[str]) -> str:

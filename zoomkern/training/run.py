@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -15,16 +16,18 @@ from typing import Any
 
 import lightning as L
 import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from zoomkern import checks
-from zoomkern.images.files import alone, write_whole
+from zoomkern.images.files import alone, remove_parts, write_whole
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
 from zoomkern.training.divisions import division_table, require_apart, require_same_data, require_unseen
+from zoomkern.training.kept import KeptCheckpoint
 from zoomkern.training.pictures import Pictures
 from zoomkern.training.predictions import Predictions, confusion_table, predictions_table
 from zoomkern.training.provenance import require_same_classes, warn_of_another_network
@@ -178,7 +181,10 @@ class Run(LightningCLI):
         """The trainer, with this run's curves and checkpoints."""
         path = self.folder.path
         if self.subcommand in (None, "fit"):
-            kwargs.setdefault("logger", [WholeCSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")])
+            given = self._get(self.config_init, "trainer.logger") or []
+            others = given if isinstance(given, list) else [] if given is True else [given]
+            own = [WholeCSVLogger(path, "curves"), TensorBoardLogger(path, "tensorboard")]
+            kwargs.setdefault("logger", [*own, *others])
         else:
             kwargs.setdefault("logger", False)
         return super().instantiate_trainer(default_root_dir=str(path), **kwargs)
@@ -186,7 +192,10 @@ class Run(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
         given = config.get("plugins") or []
         config["plugins"] = [*(given if isinstance(given, list) else [given]), WholeCheckpoints()]
-        return super()._instantiate_trainer(config, [*callbacks, *self._callbacks(), self.predictions])
+        try:
+            return super()._instantiate_trainer(config, [*callbacks, *self._callbacks(), self.predictions])
+        except MisconfigurationException as error:
+            raise ValueError(f"these options of the trainer do not fit: {error}") from error
 
     def _callbacks(self) -> list[Callback]:
         """What is kept, and when training ends; the last checkpoint remembers which epoch is the best one."""
@@ -198,12 +207,9 @@ class Run(LightningCLI):
         steps = checks.integer("save_every", option["save_every"], 0)
         folder = self.folder.checkpoints
         # whole, for callbacks have their say in it: averaged weights come from one of them
-        kept = [
-            ModelCheckpoint(folder, "best", enable_version_counter=False, **chosen),
-            ModelCheckpoint(folder, "last", enable_version_counter=False),
-        ]
+        kept = [KeptCheckpoint(folder, "best", **chosen), KeptCheckpoint(folder, "last")]
         if steps:
-            kept.append(ModelCheckpoint(folder, "last", enable_version_counter=False, every_n_train_steps=steps))
+            kept.append(KeptCheckpoint(folder, "last", every_n_train_steps=steps))
         stop = [EarlyStopping(patience=option["patience"], **chosen)] if option["patience"] else []
         return [*stop, *kept]
 
@@ -230,15 +236,17 @@ class Run(LightningCLI):
                 if first:
                     require_same_data(folder.config, self._settings(), folder.division, datamodule)
             if first:
+                remove_parts(folder.path)
+                remove_parts(folder.checkpoints)
                 write_whole(folder.config, self._settings())
                 write_whole(folder.division, division_table(datamodule))
             if not _has_stopped(state, self._get(self.config, "patience")):
                 try:
                     self.trainer.fit(model, datamodule=datamodule, ckpt_path=last, weights_only=True, **options)
-                except SystemExit:  # what Lightning makes of Ctrl-C
+                except SystemExit as ended:  # what Lightning makes of signals
                     if first:
                         print(_how_to_go_on(folder.last), file=sys.stderr)
-                    raise
+                    raise SystemExit(_status(ended)) from ended
             if first:
                 best = self.load(folder.best) if folder.best.exists() else None  # there is none without validation
                 write_whole(folder.classes, json.dumps(datamodule.classes) + "\n")
@@ -292,9 +300,9 @@ class Run(LightningCLI):
     def _trained(self, command: str, model: ClassificationTask, options: dict[str, Any]) -> Any:
         named = self._get(self.config, "weights")
         weights = Path(named) if named else self.folder.weights
-        if not named:
-            split = "validation" if command == "validate" else "test"
-            require_unseen(self.folder.config, self.folder.division, self._settings(), self.datamodule, split)
+        run = RunFolder(weights.parent)
+        split = "validation" if command == "validate" else "test"
+        require_unseen(run.config, run.division, self._settings(), self.datamodule, split)
         require_same_classes(weights, self.datamodule.classes)
         load_weights(weights, model.model)
         if self.trainer.is_global_zero:
@@ -316,9 +324,8 @@ class Run(LightningCLI):
                 stacklevel=2,
             )
         figures = self._trained("test", model, options)
-        counts = model.confusion.compute().tolist()  # by all processes together
         self._keep(self.folder.figures["test"], json.dumps(figures[0], indent=1) + "\n")
-        self._keep(self.folder.confusion, confusion_table(self.datamodule.classes, counts))
+        self._keep(self.folder.confusion, confusion_table(self.datamodule.classes, model.confused))
         return figures
 
     def predict(self, model: ClassificationTask, **options: Any) -> None:
@@ -344,6 +351,11 @@ def _how_to_go_on(checkpoint: Path) -> str:
     if checkpoint.exists():
         return f"Interrupted: the same command with --resume true goes on from {str(checkpoint)!r}."
     return "Interrupted before the first epoch's end, so there is no checkpoint; --save_every 100 keeps some earlier."
+
+
+def _status(ended: SystemExit) -> int:
+    """The exit status of a process that a signal ended; Lightning's would be 0 after a SIGTERM."""
+    return 128 + (signal.SIGTERM if isinstance(ended, SIGTERMException) else signal.SIGINT)
 
 
 def _has_stopped(checkpoint: dict[str, Any], patience: int) -> bool:

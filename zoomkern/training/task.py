@@ -85,6 +85,9 @@ class ClassificationTask(L.LightningModule):
             scores.
         class_weights: weight of every class in the cross-entropy; None for 1.
 
+    Attributes:
+        confused: of the last test, how many images of every true class (rows) were taken for each (columns).
+
     Source:
         Kong & Henao, CVPR 2022: Adam 1e-4, entropy 1e-5, contrast from epoch 10.
     """
@@ -152,6 +155,7 @@ class ClassificationTask(L.LightningModule):
         self.means = nn.ModuleDict({name: Mean() for name in names})
         self.watched = MulticlassAccuracy(num_classes, average="micro")
         self.confusion = MulticlassConfusionMatrix(num_classes)
+        self.confused: list[list[int]] = []
 
     def setup(self, stage: str) -> None:
         """Compare the number of classes and the tiles' scale with those of the images."""
@@ -274,6 +278,10 @@ class ClassificationTask(L.LightningModule):
     def test_step(self, batch: Batch, step: int) -> None:
         """Loss and metrics on the test images."""
         self.confusion.update(self._look("test", batch), batch.labels)
+
+    def on_test_epoch_end(self) -> None:
+        """Count for all processes together, while the network is still on its device, as their messages are."""
+        self.confused = self.confusion.compute().tolist()
 
     def _look(self, split: str, batch: Batch) -> Tensor:
         scores = self(batch).scores.float()

@@ -104,20 +104,24 @@ class ViewedImages(Dataset[Item]):
         return len(self.images)
 
     def __getitem__(self, place: Place) -> Item:
-        item = self.item(place)
-        kept = self._kept.get(item.index) if self._kept else None
-        if get_worker_info() is None or kept is None:
-            return item
-        if kept.image is not None:
-            item = item._replace(image=_Kept(self._number, item.index, "image"))
-        if kept.tile_view is not None:
-            item = item._replace(tile_view=_Kept(self._number, item.index, "tile_view"))
-        return item
+        return self.sent(self.item(place))
 
     def item(self, place: Place) -> Item:
         """The image with its views, and the seed of its draws in that epoch."""
         index, epoch = place
         return self.plain(index)._replace(seed=mixed(self.seed, epoch, index))
+
+    def sent(self, item: Item) -> Item:
+        """An item as a worker process sends it: names of pixels that are resident, and nothing of what it keeps.
+
+        What is sent moves to shared memory, where each tensor holds a file open for as long as it lives.
+        """
+        kept = self._kept.get(item.index) if self._kept else None
+        if get_worker_info() is None or kept is None:
+            return item
+        names = [name for name in ("image", "tile_view") if getattr(kept, name) is getattr(item, name)]
+        parts = {name: _Kept(self._number, item.index, name) for name in names}
+        return item._replace(objects=item.objects.clone(), areas=item.areas.clone(), **parts)
 
     def plain(self, index: int) -> Item:
         """The image with its views, seed 0.
@@ -220,4 +224,4 @@ class AugmentedImages(Dataset[Item]):
         return len(self.images)
 
     def __getitem__(self, place: Place) -> Item:
-        return self.augmentation(self.images.item(place))
+        return self.images.sent(self.augmentation(self.images.item(place)))

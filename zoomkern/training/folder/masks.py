@@ -14,7 +14,7 @@ from zoomkern.images.places import cells_with, polygon_mask, tissue_mask
 from zoomkern.images.places.geojson import MAP, PIXELS, SPACE, coordinate_space
 from zoomkern.images.readers import Reader
 from zoomkern.training.folder.images import Found
-from zoomkern.training.folder.names import output_key
+from zoomkern.training.names import output_key
 
 NONE, TISSUE = "none", "tissue"
 

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from zoomkern import checks
 from zoomkern.images.scaling import scaled_size
 from zoomkern.training.provenance import trained_classes, warn_of_another_network
+from zoomkern.training.recipes import read_recipe
 from zoomkern.training.task import ClassificationTask
 from zoomkern.training.views import Views
 from zoomkern.training.weights import load_weights
@@ -66,8 +67,8 @@ def load_looker(
     """
     if not config.is_file():
         raise FileNotFoundError(f"there is no recipe {str(config)!r}. Name it with --config, or a run with --run.")
-    recipe = yaml.safe_load(config.read_text())
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("model"), dict):
+    recipe = read_recipe(config)
+    if not isinstance(recipe.get("model"), dict):
         raise ValueError(f"{str(config)!r} must be a recipe with a model; it has none.")
     parser = LightningArgumentParser(prog="zoomkern predict")
     parser.add_argument("--recipe", action=ActionConfigFile)
@@ -89,6 +90,8 @@ def _views(data: dict[str, Any], given: Views | None, tile_scale: float | None) 
     scale, size = data.get("view_scale"), data.get("view_size")
     if given is not None and (given.view_scale is not None or given.view_size is not None):
         scale, size = given.view_scale, given.view_size
+    if scale is None and size is None:
+        raise ValueError("a recipe must say in its data how views are made; this one does not. Give --view-size H W.")
     return Views(scale, None if size is None else checks.pair("view_size", size), data.get("tile_scale", tile_scale))
 
 

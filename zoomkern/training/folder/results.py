@@ -12,9 +12,9 @@ from zoomkern.images.files import write_whole
 from zoomkern.images.places import patch_features, save_geojson
 from zoomkern.images.writers.maps import ome_map
 from zoomkern.training.folder.look import Arrays, look_bytes
-from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.prepared import Prepared
 from zoomkern.training.folder.states import States, writing
+from zoomkern.training.names import legible
 from zoomkern.training.pictures import pixels_at, visible
 from zoomkern.typing import SampledPatches
 from zoomkern.visual import save_overlay, save_sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoomkern.images.files import write_whole
+from zoomkern.images.files import remove_parts, write_whole
 from zoomkern.training.folder.images import Found
-from zoomkern.training.folder.names import output_key
+from zoomkern.training.names import output_key
 
 DONE, FAILED = "done", "failed"
 #: The files of an image, in the state's ``files``: folder and ending.
@@ -136,8 +135,7 @@ class States:
             for path in (self.path(name), self._started(name), *(self.file(name, kind) for kind in FILES)):
                 if path != self._started(name):
                     path.unlink(missing_ok=True)
-                for part in glob.glob(f"{glob.escape(str(path.parent / f'.{path.name}'))}.*.part"):
-                    Path(part).unlink(missing_ok=True)
+                remove_parts(path.parent, path.name)
 
     def done(self, image: Found, network: str, found: State, files: dict[str, Path]) -> None:
         """Say that an image is done, and all its files are there."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from zoomkern.images.files import write_whole
 from zoomkern.training.folder.images import Found
-from zoomkern.training.folder.names import legible
 from zoomkern.training.folder.states import DONE, FAILED, State, States
+from zoomkern.training.names import legible
 
 #: Times that tables are written, at most, while others write states.
 _MOST_ROUNDS = 10

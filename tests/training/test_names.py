@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoomkern.training.folder.names import legible, output_key
+from zoomkern.training.names import legible, output_key
 
 
 @pytest.mark.parametrize(
