@@ -120,7 +120,7 @@ class ViewedImages(Dataset[Item]):
         if get_worker_info() is None or kept is None:
             return item
         names = [name for name in ("image", "tile_view") if getattr(kept, name) is getattr(item, name)]
-        parts = {name: _Kept(self._number, item.index, name) for name in names}
+        parts: dict[str, Any] = {name: _Kept(self._number, item.index, name) for name in names}
         return item._replace(objects=item.objects.clone(), areas=item.areas.clone(), **parts)
 
     def plain(self, index: int) -> Item:
