@@ -284,6 +284,12 @@ def test_the_last_checkpoint_is_that_of_the_last_step(zoomkern, tmp_path, steps)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 6
 
 
+def test_epochs_without_validation_are_kept_too(zoomkern, tmp_path):
+    zoomkern("fit", "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3")
+    last, best = (load_checkpoint(tmp_path / "run" / "checkpoints" / f"{name}.ckpt") for name in ("last", "best"))
+    assert (last["epoch"], best["epoch"]) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
@@ -491,7 +497,9 @@ def test_what_was_learned_is_said_only_where_it_is_nothing(zoomkern, small, tmp_
     zoomkern("fit", "--trainer.max_epochs=1", "--model.optimizer.lr=0", "--model.score_scale=0")
     said = capsys.readouterr().err
     assert "Nothing has been learned that the 6 validation images show: their loss is 0.69" in said
-    assert "and 0.693 for who knows only how many each class has. 3 steps were taken" in said
+    assert "and 0.693 for who knows only how many each class has. 3 steps were taken: more may do" in said
+    zoomkern("fit", f"--folder={tmp_path / 'far'}", "--trainer.max_epochs=1", "--model.optimizer.lr=1e6")
+    assert "a lower learning rate may do (--model.optimizer.lr)" in capsys.readouterr().err
     zoomkern("fit", f"--folder={tmp_path / 'longer'}", "--trainer.max_epochs=40")
     assert "Nothing has been learned" not in capsys.readouterr().err
 
@@ -589,7 +597,7 @@ def test_curves_are_kept_whatever_else_is_logged(zoomkern, tmp_path):
     assert (tmp_path / "two" / "curves.png").exists()
 
 
-@pytest.mark.parametrize("word", ["accelerator=cuda", "enable_checkpointing=false"])
+@pytest.mark.parametrize("word", ["accelerator=cuda", "enable_checkpointing=false", "limit_train_batches=0.01"])
 def test_options_that_do_not_fit_the_machine_or_each_other_are_no_traceback(zoomkern, capsys, monkeypatch, word):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     said = complaint(capsys, zoomkern, "fit", f"--trainer.{word}")

@@ -119,22 +119,25 @@ class Run(LightningCLI):
         self.predictions = Predictions()
         self.written: list[Path] = []
         self._parsers: list[LightningArgumentParser] = []  # the command's, and those of its subcommands
-        super().__init__(
-            ClassificationTask,
-            ClassificationDataModule,
-            args=list(words),
-            run=command,
-            seed_everything_default=0,
-            trainer_defaults={
-                "use_distributed_sampler": False,  # the data module deals images out to processes itself
-                "log_every_n_steps": 1,
-                "enable_model_summary": False,
-            },
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs={"prog": "zoomkern"},
-        )
+        try:
+            super().__init__(
+                ClassificationTask,
+                ClassificationDataModule,
+                args=list(words),
+                run=command,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "use_distributed_sampler": False,  # the data module deals images out to processes itself
+                    "log_every_n_steps": 1,
+                    "enable_model_summary": False,
+                },
+                save_config_callback=None,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                parser_kwargs={"prog": "zoomkern"},
+            )
+        except MisconfigurationException as error:  # an Exception and no more
+            raise ValueError(f"these options of the trainer do not fit: {error}") from error
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -192,10 +195,7 @@ class Run(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
         given = config.get("plugins") or []
         config["plugins"] = [*(given if isinstance(given, list) else [given]), WholeCheckpoints()]
-        try:
-            return super()._instantiate_trainer(config, [*callbacks, *self._callbacks(), self.predictions])
-        except MisconfigurationException as error:
-            raise ValueError(f"these options of the trainer do not fit: {error}") from error
+        return super()._instantiate_trainer(config, [*callbacks, *self._callbacks(), self.predictions])
 
     def _callbacks(self) -> list[Callback]:
         """What is kept, and when training ends; the last checkpoint remembers which epoch is the best one."""
@@ -207,7 +207,7 @@ class Run(LightningCLI):
         steps = checks.integer("save_every", option["save_every"], 0)
         folder = self.folder.checkpoints
         # whole, for callbacks have their say in it: averaged weights come from one of them
-        kept = [KeptCheckpoint(folder, "best", **chosen), KeptCheckpoint(folder, "last")]
+        kept = [KeptCheckpoint(folder, "best", **chosen), KeptCheckpoint(folder, "last", save_on_train_epoch_end=True)]
         if steps:
             kept.append(KeptCheckpoint(folder, "last", every_n_train_steps=steps))
         stop = [EarlyStopping(patience=option["patience"], **chosen)] if option["patience"] else []
@@ -264,10 +264,13 @@ class Run(LightningCLI):
         shares = [count / len(held) for count in Counter(held).values()]
         guess = -sum(share * math.log(share) for share in shares)
         if self._get(self.config, "monitor") == "val_loss" and best is not None and best >= GUESSED * guess > 0:
+            cure = "more may do (--trainer.max_epochs)"
+            if best > 2 * guess:
+                cure = "a lower learning rate may do (--model.optimizer.lr)"
             print(
                 f"Nothing has been learned that the {len(held)} validation images show: their loss is {best:.3f} at "
                 f"best, and {guess:.3f} for who knows only how many each class has. {trainer.global_step} steps were "
-                "taken: more may do (--trainer.max_epochs). Where objects stand out from their surroundings, attention "
+                f"taken: {cure}. Where objects stand out from their surroundings, attention "
                 "may start there (contrast: 3 for each AttentionNetwork); unit features want score_scale: 10.",
                 file=sys.stderr,
             )
