@@ -164,6 +164,8 @@ def test_one_failure_leaves_the_others(ran, recipe, tmp_path, monkeypatch):
         (["--processes=0"], "processes must be between 1"),
         (["--model.schedule=never"], "schedule must be one of"),
         (["--trainer.devices=2", "--trainer.strategy=ddp"], "a fold trains in one process"),
+        (["--trainer.limit_val_batches=0"], "a fold's epoch is chosen by validation, of which"),
+        (["--trainer.check_val_every_n_epoch=9"], "a fold's epoch is chosen by validation, of which"),
     ],
 )
 def test_what_fits_no_fold_starts_none(ran, recipe, tmp_path, capsys, words, message):

@@ -1,7 +1,7 @@
 import lightning as L
 import pytest
 
-from zoomkern.data import ImageFolder
+from zoomkern.data import ImageFolder, ImageTable
 from zoomkern.training.augmentation import Augmentation
 from zoomkern.training.data import ClassificationDataModule
 
@@ -151,11 +151,27 @@ def test_a_file_is_on_one_side_of_a_split(small, tmp_path):
     link.symlink_to(root)
     images, same = ImageFolder(root), ImageFolder(link)
     other = ImageFolder(small.save_pictures(tmp_path / "other"))
-    for sets in ({"test": same}, {"validation": same}, {"validation": other, "test": other}):
-        last = list(sets)[-1]
-        with pytest.raises(ValueError, match=f"{last} must hold other images .* they share 24, such as '.*png'. Give"):
+    wrong = [
+        ("test must hold other images than train; 22 are", {"test": same}),
+        ("validation must hold other images than train; 24 are", {"validation": same}),
+        ("test must hold other images than validation; 24 are", {"validation": other, "test": other}),
+    ]
+    for said, sets in wrong:
+        with pytest.raises(ValueError, match=f"{said} in both, such as '.*png'. Give another set"):
             ClassificationDataModule(images, view_scale=0.25, **sets)
     ClassificationDataModule(images, test=other, view_scale=0.25)
+
+
+def test_a_file_that_is_named_twice_is_in_one_split(small, tmp_path):
+    root = small.save_pictures(tmp_path / "pictures", 12)
+    lines = [
+        f"{dot}{path.relative_to(root)},{path.parent.name}"
+        for path in sorted(root.rglob("*.png"))
+        for dot in ("", "./")
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(["image,label", *lines]) + "\n")
+    with pytest.raises(ValueError, match="must hold other images than .* Give another set, or name each file once"):
+        ClassificationDataModule(ImageTable(tmp_path / "table.csv", root=root), num_folds=2, view_scale=0.25)
 
 
 @pytest.mark.parametrize("each", [1, 2, 3, 4])

@@ -301,6 +301,7 @@ def test_epochs_without_validation_are_kept_too(zoomkern, tmp_path):
             ["--resume=true", "--trainer.accumulate_grad_batches=2"],
             "trainer.accumulate_grad_batches must be 1, ",
         ),
+        ("fit", ["--resume=true", "--model.optimizer.lr=0.001"], "or it went on with that of its checkpoint all the"),
         ("fit", ["--resume=true", "--trainer.limit_train_batches=1"], "trainer.limit_train_batches must be None, "),
         ("test", ["--data.fold=1"], "or it was tested on images that trained it; got 1. Give the same"),
         ("validate", ["--data.division=1"], "data.division must be 0, "),
@@ -560,10 +561,21 @@ def test_an_epoch_that_was_cut_in_its_validation_is_validated(zoomkern, tmp_path
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("part", ["optimizer_states", "callbacks", "pytorch-lightning_version", "state_dict"])
+def test_a_checkpoint_without_its_parts_is_named(zoomkern, tmp_path, capsys, part):
+    zoomkern("fit", "--trainer.max_epochs=1")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    torch.save({**load_checkpoint(last), part: None}, last)
+    said = complaint(capsys, zoomkern, "fit", "--resume=true")
+    assert said.endswith(f"{str(last)!r} must be a training run's checkpoint; it has no {part}. Remove it.")
+
+
 def test_a_folder_that_was_moved_knows_its_best_epoch(zoomkern, tmp_path):
     first = ["--mode=max", "--model.schedule=constant"]  # the loss falls, so that the first epoch is the best one
     zoomkern("fit", *first, "--trainer.max_epochs=3")
     shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    last = tmp_path / "moved" / "checkpoints" / "last.ckpt"
+    assert all("KeptCheckpoint" not in name for name in load_checkpoint(last)["callbacks"])  # nor had earlier ones
     zoomkern("fit", *first, "--trainer.max_epochs=5", "--resume=true", "--folder", str(tmp_path / "moved"))
     for name in ("run", "moved"):
         assert load_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt")["epoch"] == 0

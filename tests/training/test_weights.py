@@ -23,6 +23,13 @@ def network(width=3):
     return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width))
 
 
+def checkpoint(**parts):
+    """As a training run writes it."""
+    loops = {"callbacks": {"a": {"b": [1, 2.0, "c"]}}, "loops": {}, "optimizer_states": [], "lr_schedulers": []}
+    numbers = {"epoch": 3, "global_step": 9, "pytorch-lightning_version": "2.6"}
+    return {"state_dict": network().state_dict(), **numbers, **loops, **parts}
+
+
 class Evil:
     """Whoever unpickles this writes a file."""
 
@@ -77,11 +84,11 @@ def test_a_pickle_is_no_safetensors_file(tmp_path):
 @pytest.mark.parametrize("how", ["torch", "torch, old", "pickle"])
 def test_a_malicious_checkpoint_runs_nothing(tmp_path, how):
     path, written = tmp_path / "last.ckpt", tmp_path / "written"
-    checkpoint = {"state_dict": {}, "callbacks": Evil(written)}
+    evil = checkpoint(callbacks=Evil(written))
     if how == "pickle":
-        path.write_bytes(pickle.dumps(checkpoint))
+        path.write_bytes(pickle.dumps(evil))
     else:
-        torch.save(checkpoint, path, _use_new_zipfile_serialization=how == "torch")
+        torch.save(evil, path, _use_new_zipfile_serialization=how == "torch")
     for load in (load_checkpoint, lambda path: WholeCheckpoints().load_checkpoint(path, weights_only=False)):
         with pytest.raises(ValueError, match=r"last.ckpt' is truncated, no checkpoint, or one that could run code"):
             load(path)
@@ -94,7 +101,7 @@ def test_a_malicious_checkpoint_runs_nothing(tmp_path, how):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_truncated_checkpoint_is_refused(tmp_path, share):
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"state_dict": network().state_dict(), "epoch": 3}, path)
+    WholeCheckpoints().save_checkpoint(checkpoint(), path)
     assert load_checkpoint(path)["epoch"] == 3
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ValueError, match=r"last.ckpt' is truncated"):
@@ -104,8 +111,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, share):
 @pytest.mark.parametrize("old", [False, True])
 def test_a_damaged_checkpoint_is_refused_or_whole(tmp_path, old):
     whole, path = tmp_path / "whole.ckpt", tmp_path / "last.ckpt"
-    checkpoint = {"state_dict": network().state_dict(), "epoch": 3, "callbacks": {"a": {"b": [1, 2.0, "c"]}}}
-    torch.save(checkpoint, whole, _use_new_zipfile_serialization=not old)
+    torch.save(checkpoint(), whole, _use_new_zipfile_serialization=not old)
     data, rng, said = whole.read_bytes(), random.Random(0), []
     for _ in range(400):
         damaged = bytearray(data)
@@ -120,7 +126,7 @@ def test_a_damaged_checkpoint_is_refused_or_whole(tmp_path, old):
     assert all(f"{str(path)!r} " in message for message in said)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"weights": 3}, {"state_dict": [1]}, {"state_dict": {"a": "b"}}])
+@pytest.mark.parametrize("content", [[1, 2], {"weights": 3}, {"state_dict": [1]}, checkpoint(state_dict={"a": "b"})])
 def test_a_checkpoint_has_a_state(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other.pt' must be a training run's checkpoint; it has no state_dict"):

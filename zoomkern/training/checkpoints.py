@@ -12,6 +12,18 @@ from lightning.fabric.plugins.io import CheckpointIO
 
 from zoomkern.images.files import write_whole
 
+#: What Lightning needs of a checkpoint.
+_PARTS = {
+    "state_dict": dict,
+    "epoch": int,
+    "global_step": int,
+    "callbacks": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+}
+
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What :class:`WholeCheckpoints` wrote, on the host.
@@ -27,9 +39,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:  # damage may raise anything
         what = "is truncated, no checkpoint, or one that could run code; nothing of it ran. Remove it."
         raise ValueError(f"{os.fspath(path)!r} {what}") from error  # torch's own message advises to let it run
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        what = "must be a training run's checkpoint; it has no state_dict of tensors. Remove it."
+    there = checkpoint if isinstance(checkpoint, dict) else {}
+    missing = [name for name, kind in _PARTS.items() if not isinstance(there.get(name), kind)]
+    if missing or not all(isinstance(value, torch.Tensor) for value in there["state_dict"].values()):
+        what = f"must be a training run's checkpoint; it has no {(missing or ['state_dict of tensors'])[0]}. Remove it."
         raise ValueError(f"{os.fspath(path)!r} {what}")
     return checkpoint
 

@@ -87,6 +87,11 @@ def cross_validate(
             raise ValueError("folds must be 2 or more for a set without test images of its own (data.test); got 1.")
         if run.trainer.world_size > 1:
             raise ValueError("a fold trains in one process. Give --trainer.devices=1, and --processes for several.")
+        every, epochs = run.trainer.check_val_every_n_epoch or 1, run.trainer.max_epochs
+        if not run.trainer.limit_val_batches or run.trainer.fast_dev_run or (0 <= (epochs or -1) < every):
+            raise ValueError(
+                "a fold's epoch is chosen by validation, of which these options of the trainer leave none."
+            )
         _same_configuration(folder, words, num_folds)
         _same_images(folder, run.datamodule)
         missing = [fold for fold in folds if not _result_path(folder, fold).exists()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import lightning as L
@@ -115,6 +116,19 @@ class ClassificationDataModule(L.LightningDataModule):
                 _check_apart(other, test, "test")
         elif not self.has_test:
             self.sets["test"], self.indices["test"] = self.sets["validation"], self.indices["validation"]
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """No file may be in two splits, by whatever names."""
+        splits = ("train", "validation", "test") if self.has_test else ("train", "validation")
+        files = {s: {self.sets[s].images.source(i) for i in self.indices[s]} - {""} for s in splits}
+        for one, other in itertools.combinations(splits, 2):
+            both = sorted(files[one] & files[other])
+            if both:
+                raise ValueError(
+                    f"{other} must hold other images than {one}; {len(both)} are in both, such as {both[0]!r}. Give "
+                    "another set, or name each file once."
+                )
 
     def _hold_out(self, split: str, indices: list[int]) -> None:
         held = set(indices)
@@ -194,17 +208,7 @@ def _folds(images: ImageSet, number: int | None, file: str | None, division: int
 
 
 def _check_apart(images: ImageSet, others: ImageSet, name: str) -> None:
-    """No file, and no group, may be on both sides of a split.
-
-    Images that are groups of their own have names only their set knows.
-    """
-    files = ({each.source(i) for i in range(len(each))} for each in (images, others))
-    both = sorted(set.intersection(*files) - {""})
-    if both:
-        raise ValueError(
-            f"{name} must hold other images than those it is kept apart from; they share {len(both)}, such as "
-            f"{both[0]!r}. Give another set, or one set and num_folds."
-        )
+    """No group may be on both sides of a split; images that are groups of their own have names only their set knows."""
     if images.groups == images.names or others.groups == others.names:
         return
     shared = sorted(set(images.groups) & set(others.groups))

@@ -38,6 +38,7 @@ def require_same_data(path: Path, own: str, table: Path, data: ClassificationDat
         then, now = _read(path.read_text()), _read(own)
         names = [f"data.{name}" for name in now["data"] if name not in _FREE]
         _require(path, then, now, ["model.model"], "was two networks")
+        _require(path, then, now, ["model.optimizer"], "went on with that of its checkpoint all the same")
         _require(path, then, now, ["seed_everything", *names, *_STEPS], "went on with other images, batches or draws")
     if table.exists():
         require_same_division(table, data)

@@ -24,6 +24,11 @@ class KeptCheckpoint(ModelCheckpoint):
     def __init__(self, folder: Path, name: str, **when: Any) -> None:
         super().__init__(folder, name, enable_version_counter=False, **when)
 
+    @property
+    def state_key(self) -> str:
+        """Lightning's own, under which checkpoints of earlier versions hold what this one takes up."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
         """Write the file if it is time, but not at an epoch's end."""
         if not trainer.is_last_batch:
