@@ -77,6 +77,12 @@ def test_sixteen_bits_are_scaled_as_float32_is(monkeypatch, size, band):
     assert (scaled(full, size).int() == 65535).all()
 
 
+@pytest.mark.parametrize("side", [2, 3, 4, 40])
+def test_one_pixel_is_the_mean_of_all(side):
+    image = torch.randint(256, (3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(side))
+    assert torch.equal(scaled(image, (1, 1)), scaled(image.float(), (1, 1)).round().to(torch.uint8))
+
+
 def test_sixteen_bits_that_are_stored_are_scaled_in_two_steps(monkeypatch, tmp_path):
     image = np.random.default_rng(0).integers(0, 1 << 16, (85, 119, 2), np.uint16)
     np.save(tmp_path / "words.npy", image)

@@ -69,7 +69,9 @@ def scaled(image: Tensor | PinnedImage | Pyramid | StoredLevel, size: tuple[int,
             side * factor / full * (1 + 1e-12) for side, full in zip((height, width), image.shape[1:], strict=True)
         )
         factors = (down, across)
-    means = _means_by_float32 if pixels.dtype in (torch.uint16, torch.float16) else _means
+    # one pixel of three channels fails an assertion of torch's bytes (2.13)
+    by_float = pixels.dtype in (torch.uint16, torch.float16) or (pixels.dtype == torch.uint8 and height * width == 1)
+    means = _means_by_float32 if by_float else _means
     return means(pixels, (height, width), factors).contiguous()
 
 
