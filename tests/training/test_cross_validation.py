@@ -192,11 +192,15 @@ def test_a_folder_is_for_one_configuration_and_one_process(ran, recipe, tmp_path
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = tmp_path.parent / "other.yaml"
     other.write_text(recipe.read_text().replace("lr: 0.05", "lr: 0.06"))
-    for words in (command(recipe, tmp_path, "--model.entropy=1"), command(other, tmp_path)):
+    swapped = f"--config={recipe}, --config={other}"
+    for words, named in (
+        (command(recipe, tmp_path, "--model.entropy=1"), "--model.entropy=1"),
+        (command(other, tmp_path), swapped),
+    ):
         with pytest.raises(SystemExit) as ended:
             main(words)
         assert ended.value.code == 2
-        assert "holds a cross-validation with other options" in capsys.readouterr().err
+        assert f"with other options (see configuration.json): {named}. Give the same" in capsys.readouterr().err
     again = command(recipe, tmp_path)
     text = recipe.read_text()
     try:
@@ -206,7 +210,7 @@ def test_a_folder_is_for_one_configuration_and_one_process(ran, recipe, tmp_path
     finally:
         recipe.write_text(text)
     assert ended.value.code == 2
-    assert "holds a cross-validation with other options" in capsys.readouterr().err
+    assert f"with other options (see configuration.json): {recipe}. Give the same" in capsys.readouterr().err
     with alone(tmp_path / ".lock"), pytest.raises(SystemExit) as ended:
         main(again)
     assert ended.value.code == 2

@@ -58,6 +58,25 @@ def test_what_the_rivals_read_is_written_and_drawn(small, tmp_path, monkeypatch,
     assert [len(line.split(",")[-1].split("; ")) for line in lines] == [min(number, 16)] * 4
 
 
+def test_a_picture_says_what_it_shows_and_fills_as_the_network_does(small, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = small.selection(20, fill=50)  # of the last of 16 places a part hangs over the edge
+    given = {}
+    monkeypatch.setattr(module, "save_attention", lambda path, **kw: given.update({path.stem: kw}))
+    monkeypatch.setattr(module, "MOST_PATCHES", 15)
+    task, (_, data) = ClassificationTask(model, 2), small.parts(small.Squares(), num_folds=3)
+    small.trainer(tmp_path, callbacks=[Pictures(tmp_path, most=9)]).predict(task, datamodule=data)
+    images = data.sets["test"].images
+    for index in data.indices["test"]:
+        shown = given[output_key(images.names[index])]
+        assert "15 of 16 places read are shown" in shown["subtitle"]
+        assert ("1 annotated objects marked" in shown["subtitle"]) == bool(images.labels[index])
+        for pixels, (y, x) in zip(shown["patches"], shown["offsets"].tolist(), strict=True):
+            outside = torch.ones(12, 12, dtype=torch.bool)
+            outside[max(-y, 0) : 48 - y, max(-x, 0) : 48 - x] = False
+            assert torch.equal(pixels[0][outside], torch.full((int(outside.sum()),), 50 / 255))
+
+
 def test_a_picture_shows_the_level_that_is_read(small, tmp_path, monkeypatch):
     class Pyramids(small.Squares):
         def image(self, index):

@@ -494,13 +494,21 @@ def test_another_network_of_the_same_layers_warns(zoomkern, tmp_path):
         assert zoomkern("validate") == 0
 
 
-def test_what_was_learned_is_said_only_where_it_is_nothing(zoomkern, small, tmp_path, capsys):
+def test_what_was_learned_is_said_only_where_it_is_nothing(zoomkern, recipe, tmp_path, capsys):
     zoomkern("fit", "--trainer.max_epochs=1", "--model.optimizer.lr=0", "--model.score_scale=0")
     said = capsys.readouterr().err
     assert "Nothing has been learned that the 6 validation images show: their loss is 0.69" in said
+    assert "score_scale: 10" not in said  # it is 0, and attention starts from contrast
+    assert "contrast: 3" not in said
     assert "and 0.693 for who knows only how many each class has. 3 steps were taken: more may do" in said
     zoomkern("fit", f"--folder={tmp_path / 'far'}", "--trainer.max_epochs=1", "--model.optimizer.lr=1e6")
     assert "a lower learning rate may do (--model.optimizer.lr)" in capsys.readouterr().err
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(recipe.read_text().replace(", contrast: 1}", "}"))
+    still = ["--trainer.max_epochs=1", "--model.optimizer.lr=0", "--model.score_scale=1"]
+    zoomkern("fit", f"--folder={tmp_path / 'plain'}", *still, config=plain)
+    said = capsys.readouterr().err
+    assert "(contrast: 3 for each AttentionNetwork). Unit features want score_scale: 10." in said
     zoomkern("fit", f"--folder={tmp_path / 'longer'}", "--trainer.max_epochs=40")
     assert "Nothing has been learned" not in capsys.readouterr().err
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if words[:1] and words[0] in TRAINING:
-            folder = words[0] == "predict" and any(word.split("=")[0] in ("--images", "--run") for word in words)
+            folder = words[0] == "predict" and any(word.split("=")[0] in ("--images", "--output") for word in words)
             if words[0] == "predict" and not folder and {"-h", "--help"} & set(words):
                 print("These predict a recipe's test images. Of a folder's: zoomkern predict --images FOLDER --help.\n")
             return int(importlib.import_module(f"zoomkern.cli.{'predict_folder' if folder else 'train'}").main(words))

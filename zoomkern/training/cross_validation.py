@@ -241,14 +241,19 @@ def _same_configuration(folder: Path, words: Sequence[str], num_folds: int) -> N
     values = [word.rpartition("=")[2] for word in words]
     read = (".yaml", ".yml", ".csv", ".json")  # recipes, tables of images, fixed folds
     texts = {word: Path(word).read_text() for word in values if word.endswith(read) and Path(word).exists()}
-    own = json.dumps({"options": list(words), "files": texts, "num_folds": num_folds}, indent=1)
+    own = {"options": list(words), "files": texts, "num_folds": num_folds}
     path = folder / "configuration.json"
-    if path.exists() and path.read_text() != own:
-        raise ValueError(
-            f"{str(folder)!r} holds a cross-validation with other options (see {path.name}). Choose another --output."
-        )
     if not path.exists():
-        write_whole(path, own)
+        write_whole(path, json.dumps(own, indent=1))
+    elif (before := json.loads(path.read_text())) != own:
+        options = [word for word in before["options"] if word not in words]
+        options += [word for word in words if word not in before["options"]]
+        files = [name for name in texts if before["files"].get(name) != texts[name]]
+        what = ", ".join(options or files or ["their order, or --folds"])
+        raise ValueError(
+            f"{str(folder)!r} holds a cross-validation with other options (see {path.name}): {what}. Give the same, or "
+            "choose another --output."
+        )
 
 
 def _same_images(folder: Path, data: ClassificationDataModule) -> None:

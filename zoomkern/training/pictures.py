@@ -45,20 +45,21 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     index, places, probability, weight = (part[row] for part in found)
     image, objects = as_read(batch.images[row], batch.objects[row], model)
     size = (image.shape[-2], image.shape[-1])
-    kept = _heaviest(index, weight, MOST_PATCHES)
+    every = distinct(index, weight)[0]
+    kept = every[:MOST_PATCHES]
     offsets = places[kept]
     grid = out.attention[row] if hasattr(out, "attention") else None
-    step = model.reading.get("step", 1)
+    step, fill = model.reading.get("step", 1), model.reading.get("fill", 0)
     overview, light = visible(scaled(image, overview_size(size)))
     common = {
         "overview": overview,
         "attention": None if grid is None else grid.flatten().softmax(0).view_as(grid),
-        "patches": pixels_at(image, offsets, model.patch_size, step, light),
+        "patches": pixels_at(image, offsets, model.patch_size, step, light, fill),
         "offsets": offsets,
         "probabilities": probability[kept],
         "image_size": size,
         "title": title,
-        "subtitle": subtitle,
+        "subtitle": _counted(subtitle, len(kept), len(every), len(objects)),
         "objects": objects,
         "step": step,
     }
@@ -74,17 +75,24 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     corners = out.tiles.offsets[row][tiles]
     inside = out.tile_attention[row][tiles]
     common |= {name: common[name][shown] for name in ("patches", "offsets", "probabilities")}
+    common["subtitle"] = _counted(subtitle, int(shown.sum()), len(every), len(objects))
     save_zoom(
         path,
         **common,
         tile_offsets=(corners * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
         tile_size=model.tile_size,
-        tile_views=pixels_at(small, corners, model.view_size, 1, light),
+        tile_views=pixels_at(small, corners, model.view_size, 1, light, fill),
         tile_attention=inside.flatten(1).softmax(1).view_as(inside),
         tile_probabilities=out.tiles.log_prob[row][tiles].exp(),
         parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
     )
     return True
+
+
+def _counted(subtitle: str, shown: int, every: int, objects: int) -> str:
+    """The line with what of the places is shown, if not all, and what the marks are."""
+    parts = [f"{shown} of {every} places read are shown"] * (shown < every)
+    return ", ".join([subtitle, *parts, *[f"{objects} annotated objects marked"] * (objects > 0)])
 
 
 def as_read(image: Any, objects: Tensor, model: Any) -> tuple[Any, Tensor]:
@@ -157,10 +165,12 @@ def visible(overview: Tensor) -> tuple[Tensor, float]:
     return overview.double() / white, 65535 / white
 
 
-def pixels_at(image: Any, offsets: Tensor, size: tuple[int, int], step: int, light: float = 1.0) -> Tensor:
+def pixels_at(
+    image: Any, offsets: Tensor, size: tuple[int, int], step: int, light: float = 1.0, fill: Any = 0
+) -> Tensor:
     """``[N, C, h, w]`` of an image or a pyramid, integers as numbers between 0 and 1, times ``light``."""
-    count = image.shape[0]
-    return gather_patches([image], offsets[None], size, step=step, mean=[0.0] * count, std=[1 / light] * count)[0]
+    means, deviations = [0.0] * image.shape[0], [1 / light] * image.shape[0]
+    return gather_patches([image], offsets[None], size, step=step, fill=fill, mean=means, std=deviations)[0]
 
 
 class Pictures(Callback):

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from zoomkern import checks
 from zoomkern.images.files import alone, remove_parts, write_whole
+from zoomkern.nn import AttentionNetwork
 from zoomkern.training.checkpoints import WholeCheckpoints, load_checkpoint
 from zoomkern.training.curves import draw_curves
 from zoomkern.training.data import ClassificationDataModule
@@ -267,11 +268,19 @@ class Run(LightningCLI):
             cure = "more may do (--trainer.max_epochs)"
             if best > 2 * guess:
                 cure = "a lower learning rate may do (--model.optimizer.lr)"
+            model: Any = self.model
+            grids = [part for part in model.model.modules() if isinstance(part, AttentionNetwork)]
+            if any(grid.contrast is None for grid in grids):
+                cure += (
+                    ". Where objects stand out from their surroundings, attention may start there "
+                    "(contrast: 3 for each AttentionNetwork)"
+                )
+            if self._get(self.config, "model.score_scale") == 1:
+                cure += ". Unit features want score_scale: 10"
             print(
                 f"Nothing has been learned that the {len(held)} validation images show: their loss is {best:.3f} at "
                 f"best, and {guess:.3f} for who knows only how many each class has. {trainer.global_step} steps were "
-                f"taken: {cure}. Where objects stand out from their surroundings, attention "
-                "may start there (contrast: 3 for each AttentionNetwork); unit features want score_scale: 10.",
+                f"taken: {cure}.",
                 file=sys.stderr,
             )
 

@@ -125,6 +125,7 @@ def _overlay(prepared: Prepared, look: dict[str, Tensor], top: int) -> dict[str,
 def _sheet(prepared: Prepared, look: dict[str, Tensor], model: Any, top: int) -> dict[str, Any]:
     step = model.reading.get("step", 1)
     light = visible(prepared.overview)[1]
-    patches = pixels_at(prepared.pyramid, look["patch_offsets"][:top], tuple(model.patch_size), step, light)
+    places, fill = look["patch_offsets"][:top], model.reading.get("fill", 0)
+    patches = pixels_at(prepared.pyramid, places, tuple(model.patch_size), step, light, fill)
     shares = look["patch_weight"][:top].tolist()
     return {"patches": patches, "labels": [f"{i + 1}    {percent(share)}" for i, share in enumerate(shares)]}
