@@ -46,6 +46,20 @@ def test_every_image_is_read_where_it_is_asked_for(folder, capsys):
     ]
 
 
+def test_every_damaged_image_is_named_though_one_has_no_size(folder, capsys):
+    for name in ("cats/b.png", "dogs/c.png"):
+        (folder / name).write_bytes(b"")
+    assert stats("--set", "ImageFolder", "--root", folder) == 2
+    assert "b.png" in capsys.readouterr().err
+    assert stats("--set", "ImageFolder", "--root", folder, "--decode") == 1
+    said = capsys.readouterr()
+    assert [line.partition(": path")[0] for line in said.err.splitlines()] == [
+        "cannot be read: cats/b.png",
+        "cannot be read: dogs/c.png",
+    ]
+    assert said.out == "3 channels of uint8  1\n"
+
+
 def test_shares_are_printed_as_bars_and_drawn(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(tmp_path)

@@ -93,6 +93,12 @@ def test_an_output_alone_lacks_images(run, tmp_path, capsys):
     assert "required: --images" in capsys.readouterr().err
 
 
+def test_an_output_is_a_folder(run, images, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    said = complaint(capsys, main, ["predict", f"--run={run}", f"--images={images}", f"--output={tmp_path / 'file'}"])
+    assert "--output must be a folder; " in said
+
+
 def test_a_recipe_and_weights_are_a_run_in_two_parts(predict, run, images, tmp_path, folders):
     assert predict("--quiet") == 0
     parts = [f"--config={run / 'config.yaml'}", f"--weights={run / 'weights.safetensors'}", f"--images={images}"]

@@ -662,6 +662,7 @@ def test_one_class_is_nothing_to_learn(zoomkern, pictures, tmp_path, capsys):
         (["--model.model.num_sample=3"], "Is 'num_samples' meant?"),
         (["--data.bach_size=3"], "Is 'data.batch_size' meant?"),
         (["--foldr=3"], "Is 'folder' meant?"),
+        (["--trainer.max_epoch=3"], "Is 'trainer.max_epochs' meant?"),
         (["--data.view_scale=2"], "view_scale must be above 0 and at most 1; got 2"),
     ],
 )

@@ -36,26 +36,35 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 where an image cannot be read, or 2 where the input is bad.
     """
-    damaged: list[str] = []
     try:
         options = dict(option(words) for words in args.option) | ({} if args.root is None else {"root": args.root})
         images = make_set(args.set, options)
-        statistics = set_statistics(images)
-        print(statistics.table())
-        if args.decode:
-            kinds, damaged = decoded(images)
-            print("\n".join(f"{kind}  {count:,}" for kind, count in kinds.most_common()))
-        if statistics.ratios:
-            print(f"\nobjects / image, in %\n{bars([100 * ratio for ratio in statistics.ratios])}")
-        if args.picture is not None:
-            draw(args.picture, args.set.rpartition(".")[2], statistics.ratios)
-            print(f"\nPicture: {args.picture}")
+        kinds, damaged = decoded(images) if args.decode else (Counter(), [])
+        describe(images, args.picture, args.set.rpartition(".")[2], damaged)
+        for kind, count in kinds.most_common():
+            print(f"{kind}  {count:,}")
     except (ValueError, OSError) as error:
         print(f"zoomkern data: {error}", file=sys.stderr)
         return 2
     for line in damaged:
         print(f"cannot be read: {line}", file=sys.stderr)
     return 1 if damaged else 0
+
+
+def describe(images: ImageSet, picture: Path | None, name: str, damaged: Sequence[str]) -> None:
+    """Print the statistics and draw the picture; of a set with damaged images, only where all sizes are known."""
+    try:
+        statistics = set_statistics(images)
+    except (ValueError, OSError):
+        if damaged:
+            return
+        raise
+    print(statistics.table())
+    if statistics.ratios:
+        print(f"\nobjects / image, in %\n{bars([100 * ratio for ratio in statistics.ratios])}")
+    if picture is not None:
+        draw(picture, name, statistics.ratios)
+        print(f"\nPicture: {picture}")
 
 
 def decoded(images: ImageSet) -> tuple[Counter[str], list[str]]:

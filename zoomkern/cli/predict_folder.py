@@ -115,6 +115,8 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         most_picture_pixels=checks.integer("--max-picture-pixels", args.max_picture_pixels, 1),
         most_starts=checks.integer("--max-starts", args.max_starts, 1),
     )
+    if args.output.is_file():
+        raise NotADirectoryError(f"--output must be a folder; {str(args.output)!r} is a file. Choose another one.")
     images = find_images(args.images, args.output)
     mine = deal(images, shard.parts)[shard.number - 1]
     looker = load_looker(

@@ -153,7 +153,7 @@ class Run(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """As Lightning's, but a wrong word is answered by what is wrong with it, not by all options."""
-        parser = super().init_parser(**kwargs)
+        parser = super().init_parser(**{"allow_abbrev": False, **kwargs})
         refuse = parser.error
 
         def error(message: str, *cause: Any) -> None:
