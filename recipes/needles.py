@@ -1,7 +1,6 @@
 """The needle study's pictures: ``python -m recipes.needles`` draws accuracy against the needle and the training set.
 
-A run's folder in ``recipes/results/needle-ratio`` is called ``<network>-<side of the canvas>``, in ``needle-epochs``,
-whose runs have sixteen epochs instead of four, too, in ``needle-window``
+A run's folder in ``recipes/results/needle-ratio`` is called ``<network>-<side of the canvas>``, in ``needle-window``
 ``<network>-<receptive field>-<side of the canvas>``, where there is one beside the usual 17 pixels, and in
 ``recipes/results/needle-length`` ``<network>-<number of training canvases>``, whose canvases have a side of 48; what
 is drawn is read from the run's configuration. Bars reach two standard errors to either side: of the mean over seeds,
@@ -52,7 +51,6 @@ AREA = "area of the needle / area of the canvas (%)"
 #: The runs of a study, what is on its axis, and how a run tells it.
 STUDIES = {
     "needle-ratio": (["needle-ratio/*"], AREA, object_share),
-    "needle-epochs": (["needle-epochs/*"], AREA, object_share),
     "needle-window": (["needle-window/*", "needle-ratio/bagnet-*"], AREA, object_share),
     "needle-length": (["needle-length/*", "needle-ratio/*-048"], "canvases to learn from", training_canvases),
 }

@@ -575,7 +575,21 @@ def test_a_checkpoint_without_its_parts_is_named(zoomkern, tmp_path, capsys, par
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     torch.save({**load_checkpoint(last), part: None}, last)
     said = complaint(capsys, zoomkern, "fit", "--resume=true")
-    assert said.endswith(f"{str(last)!r} must be a training run's checkpoint; it has no {part}. Remove it.")
+    assert f"{str(last)!r} must be a training run's checkpoint; it has no {part}. Restore it; best.ckpt in the" in said
+
+
+def test_a_trained_network_is_not_begun_anew(zoomkern, tmp_path, capsys):
+    zoomkern("fit", "--trainer.max_epochs=2")
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "last.ckpt").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for _ in range(2):
+        said = complaint(capsys, zoomkern, "fit", "--resume=true")
+        assert "holds a trained network and no last.ckpt to go on from. Copy best.ckpt to last.ckpt" in said
+        assert all(path.read_bytes() == data for path, data in before.items() if path.exists())
+        (tmp_path / "run" / "weights.safetensors").unlink(missing_ok=True)  # of the second epoch is best.ckpt
+    shutil.copy(folder / "best.ckpt", folder / "last.ckpt")
+    assert zoomkern("fit", "--resume=true", "--trainer.max_epochs=2") == 0
 
 
 def test_a_folder_that_was_moved_knows_its_best_epoch(zoomkern, tmp_path):

@@ -43,7 +43,10 @@ def require_drawable(name: str, logits: Tensor) -> None:
     for what, bad in (("holds NaN", rows.isnan().any(1)), ("is -inf everywhere", (rows == -torch.inf).all(1))):
         if bad.any():
             row = int(bad.nonzero()[0])
-            raise ValueError(f"{name} {what} in row {row}, so no place can be drawn. Look at that row's view.")
+            raise ValueError(
+                f"{name} {what} in row {row}, so no place can be drawn. Look at that row's view, "
+                "and at the weights: too high a learning rate makes them NaN."
+            )
 
 
 def sample(

@@ -12,6 +12,8 @@ from lightning.fabric.plugins.io import CheckpointIO
 
 from zoomkern.images.files import write_whole
 
+#: What to do about a damaged one.
+_CURE = "Restore it; best.ckpt in the place of last.ckpt goes on from the best epoch. Or begin anew in another folder."
 #: What Lightning needs of a checkpoint.
 _PARTS = {
     "state_dict": dict,
@@ -37,13 +39,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # damage may raise anything
-        what = "is truncated, no checkpoint, or one that could run code; nothing of it ran. Remove it."
-        raise ValueError(f"{os.fspath(path)!r} {what}") from error  # torch's own message advises to let it run
+        what = "is truncated, no checkpoint, or one that could run code; nothing of it ran."
+        raise ValueError(f"{os.fspath(path)!r} {what} {_CURE}") from error  # torch's own message advises to let it run
     there = checkpoint if isinstance(checkpoint, dict) else {}
     missing = [name for name, kind in _PARTS.items() if not isinstance(there.get(name), kind)]
     if missing or not all(isinstance(value, torch.Tensor) for value in there["state_dict"].values()):
-        what = f"must be a training run's checkpoint; it has no {(missing or ['state_dict of tensors'])[0]}. Remove it."
-        raise ValueError(f"{os.fspath(path)!r} {what}")
+        what = f"must be a training run's checkpoint; it has no {(missing or ['state_dict of tensors'])[0]}."
+        raise ValueError(f"{os.fspath(path)!r} {what} {_CURE}")
     return checkpoint
 
 

@@ -229,6 +229,11 @@ class Run(LightningCLI):
             if first and not resume and any(path.exists() for path in (folder.last, folder.best, folder.weights)):
                 raise FileExistsError(f"{str(folder.path)!r} holds a run. Give --resume true, or another --folder.")
             last = folder.last if resume and folder.last.exists() else None
+            if first and resume and last is None and _is_trained(folder):
+                raise FileExistsError(
+                    f"{str(folder.path)!r} holds a trained network and no last.ckpt to go on from. Copy best.ckpt to "
+                    "last.ckpt to go on from the best epoch, or give another --folder."
+                )
             if first and resume and last is None and self.subcommand:
                 warnings.warn(f"{str(folder.path)!r} holds no checkpoint: training starts anew.", stacklevel=2)
             state = {} if last is None else load_checkpoint(last)
@@ -357,6 +362,11 @@ class Run(LightningCLI):
         if self.trainer.is_global_zero:
             write_whole(path, text)
             self.written.append(path)
+
+
+def _is_trained(folder: RunFolder) -> bool:
+    """Whether there is more than what a kill in the first epoch leaves."""
+    return folder.weights.exists() or (folder.best.exists() and load_checkpoint(folder.best)["epoch"] > 0)
 
 
 def _how_to_go_on(checkpoint: Path) -> str:
