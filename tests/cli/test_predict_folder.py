@@ -71,6 +71,8 @@ def complaint(capsys, call, *words):
         (["--mpp-table=nowhere.csv"], "nowhere.csv"),
         (["--top=-1"], "--top must be between 0"),
         (["--colour=red"], "unrecognized arguments: --colour=red"),
+        (["--tops=3"], "unrecognized arguments: --tops=3. Is --top meant?"),
+        (["--max-view-pixel", "3"], "unrecognized arguments: --max-view-pixel. Is --max-view-pixels meant?"),
         (["--model.sharpness=3"], "sharpness"),
         (["--model.model.num_samples=many"], "many"),
         (["stray.png"], "unrecognized arguments: stray.png"),

@@ -104,6 +104,7 @@ def test_a_root_may_lie_elsewhere(folder, table):
     ("text", "options", "message"),
     [
         ("image,kind\na,b\n", {}, "must have a column 'label'; it has image, kind"),
+        ("image;label\na;b\n", {}, "must have a column 'image'; it has image;label. Separate columns by commas"),
         ("", {}, "must have a column 'image'"),
         ("image,label\n", {}, "has no row"),
         (TABLE, {"split": "valid"}, "no row of split 'valid'; there are 'test', 'train'"),

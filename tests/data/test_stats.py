@@ -52,6 +52,11 @@ def test_the_table_says_the_same():
     ]
 
 
+def test_groups_of_single_images_are_no_news(monkeypatch):
+    monkeypatch.setattr(Boxed, "groups", property(lambda self: self.names, lambda self, value: None), raising=False)
+    assert "groups" not in set_statistics(Boxed()).table()
+
+
 def test_a_set_without_objects_does_not_count_them(monkeypatch):
     monkeypatch.setattr(Boxed, "objects", ImageSet.objects)
     assert "objects" not in set_statistics(Boxed()).table()

@@ -129,7 +129,7 @@ def test_damaged_and_foreign_files_are_named_with_a_cure(tmp_path):
     whole = io.BytesIO()
     Image.fromarray(RGB).save(whole, "jpeg")
     cases = {
-        "empty.png": (b"", ValueError, "that Pillow reads; got .*empty.png.*Convert it to PNG"),
+        "empty.png": (b"", ValueError, "empty.png' is empty. Fetch or export it again"),
         "text.jpg": (b"not a picture", ValueError, "that Pillow reads; got .*text.jpg"),
         "cut.jpg": (whole.getvalue()[:-200], ValueError, "decoding .*cut.jpg' failed: .*Fetch or export it again"),
     }

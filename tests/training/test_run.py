@@ -474,6 +474,13 @@ def test_a_run_is_named_by_its_folder(zoomkern, small, tmp_path, monkeypatch):
         assert figures(tmp_path / "run", "test") == before
 
 
+def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["test", "--run", str(tmp_path / "nowhere")])
+    said = f"zoomkern test: there is no run in {str(tmp_path / 'nowhere')!r}, which has no config.yaml. Check --run.\n"
+    assert capsys.readouterr().err == said
+
+
 def test_weights_are_not_tried_on_images_of_other_classes(zoomkern, small, tmp_path, capsys):
     zoomkern("fit", "--trainer.max_epochs=1")
     other = small.save_pictures(tmp_path / "other")
@@ -676,6 +683,7 @@ def test_one_class_is_nothing_to_learn(zoomkern, pictures, tmp_path, capsys):
         (["--model.model.num_sample=3"], "Is 'num_samples' meant?"),
         (["--data.bach_size=3"], "Is 'data.batch_size' meant?"),
         (["--foldr=3"], "Is 'folder' meant?"),
+        (["--model.model.fill=128"], "Further arguments of AttentionSampling go below its dict_kwargs"),
         (["--trainer.max_epoch=3"], "Is 'trainer.max_epochs' meant?"),
         (["--data.view_scale=2"], "view_scale must be above 0 and at most 1; got 2"),
     ],

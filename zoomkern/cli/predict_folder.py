@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from zoomkern import checks
@@ -35,7 +36,9 @@ def main(words: Sequence[str]) -> int:
     args, others = parser.parse_known_args(words[1:])
     strange = [word for word in others if word.startswith("-") and not word.startswith("--model.")]
     if strange:
-        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+        near = get_close_matches(strange[0].partition("=")[0], [f"--{name.replace('_', '-')}" for name in vars(args)], 1)
+        meant = f". Is {near[0]} meant?" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(strange)}{meant}")
     try:
         with _terminable():
             return _run(args, others)

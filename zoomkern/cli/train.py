@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(words: Sequence[str]) -> int:
@@ -14,6 +15,9 @@ def main(words: Sequence[str]) -> int:
 
     Returns:
         The exit status.
+
+    Raises:
+        FileNotFoundError: there is no such run.
     """
     require_training()
     from zoomkern.training.run import Run
@@ -32,6 +36,8 @@ def _expanded(words: Sequence[str]) -> list[str]:
         name, _, folder = word.partition("=")
         if name == "--run" and words[0] != "fit":
             folder = folder or next(rest, "")
+            if not Path(folder, "config.yaml").is_file():
+                raise FileNotFoundError(f"there is no run in {folder!r}, which has no config.yaml. Check --run.")
             expanded += ["--config", f"{folder}/config.yaml", "--folder", folder]
         else:
             expanded.append(word)

@@ -143,7 +143,8 @@ class ImageTable(FileImages):
         columns, rows = _read(path)
         for wanted in ("image", "label", None if split is None else "split", group_column):
             if wanted is not None and wanted not in columns:
-                raise ValueError(f"{str(path)!r} must have a column {wanted!r}; it has {', '.join(columns)}. Add it.")
+                cure = "Separate columns by commas" if any(";" in name for name in columns) else "Add it"
+                raise ValueError(f"{str(path)!r} must have a column {wanted!r}; it has {', '.join(columns)}. {cure}.")
         order = _sorted_labels({row["label"] for _, row in rows}) if classes is None else list(classes)
         chosen = [(number, row) for number, row in rows if split is None or row["split"] == split]
         if not chosen:

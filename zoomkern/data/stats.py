@@ -28,7 +28,7 @@ class SetStatistics(NamedTuple):
 
     Args:
         num_images: how many images.
-        num_groups: how many groups.
+        num_groups: how many groups; as many as images where each is one of its own.
         class_counts: images of every class.
         heights: of the images, in pixels.
         widths: of the images, in pixels.
@@ -49,7 +49,9 @@ class SetStatistics(NamedTuple):
 
     def table(self) -> str:
         """The numbers as lines of text."""
-        rows = [("images", f"{self.num_images:,}"), ("groups", f"{self.num_groups:,}")]
+        rows = [("images", f"{self.num_images:,}")]
+        if self.num_groups < self.num_images:
+            rows.append(("groups", f"{self.num_groups:,}"))
         rows += [(f"  {name}", f"{count:,}") for name, count in self.class_counts.items()]
         rows += [("height", _line(self.heights)), ("width", _line(self.widths))]
         if self.num_objects:
@@ -73,7 +75,6 @@ def set_statistics(image_set: ImageSet) -> SetStatistics:
     Example:
         >>> print(set_statistics(ColonCancer("CRCHistoPhenotypes_2016_04_28")).table())
         images           100
-        groups           100
           no epithelium  49
           epithelium     51
         height           500

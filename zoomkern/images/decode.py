@@ -51,6 +51,8 @@ def open_picture(path: Path, max_pixels: int, decode: bool = True) -> Iterator[I
             finally:
                 PIL.Image.MAX_IMAGE_PIXELS = limit
     except PIL.UnidentifiedImageError as error:
+        if path.stat().st_size == 0:
+            raise ValueError(f"{str(path)!r} is empty. Fetch or export it again.") from error
         raise ValueError(
             f"path must name an image that Pillow reads; got {str(path)!r}, which it does not know. "
             "Convert it to PNG, JPEG or TIFF, or read raw pixels with PinnedImage.from_memmap."

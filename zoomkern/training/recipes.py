@@ -67,10 +67,12 @@ def nearest(message: str, options: Iterable[str]) -> str:
     if named:  # the innermost class is the last one
         module, name = named[-1]
         try:
-            known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+            parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
         except (ImportError, AttributeError, TypeError, ValueError):  # no class, or one that does not tell
             return ""
-        meant = difflib.get_close_matches(wrong[-1].partition(".")[0], known, 1)
+        meant = difflib.get_close_matches(wrong[-1].partition(".")[0], list(parameters), 1)
+        if not meant and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return f". Further arguments of {name} go below its dict_kwargs"
     else:
         meant = difflib.get_close_matches(wrong[-1], list(options), 1)
     return f". Is {meant[0]!r} meant?" if meant else ""

@@ -282,10 +282,10 @@ class Run(LightningCLI):
                 )
             if self._get(self.config, "model.score_scale") == 1:
                 cure += ". Unit features want score_scale: 10"
+            taken = "1 step was" if trainer.global_step == 1 else f"{trainer.global_step} steps were"
             print(
                 f"Nothing has been learned that the {len(held)} validation images show: their loss is {best:.3f} at "
-                f"best, and {guess:.3f} for who knows only how many each class has. {trainer.global_step} steps were "
-                f"taken: {cure}.",
+                f"best, and {guess:.3f} for who knows only how many each class has. {taken} taken: {cure}.",
                 file=sys.stderr,
             )
 
