@@ -162,6 +162,15 @@ def test_logits_that_are_no_numbers_are_refused(value, standardise):
         small(logits, standardise=standardise)(pictures(2), VIEW)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_places_are_never_read(training):
+    logits = torch.zeros(2, 5, 6)
+    logits[1].view(-1)[2:] = float("-inf")
+    assert small(logits, k=2).train(training)(pictures(2), VIEW).index[1].max() == 1
+    with pytest.raises(ValueError, match="must leave 3 places to draw in every row; 2 of row 1 are not -inf"):
+        small(logits, k=3).train(training)(pictures(2), VIEW)
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [({"k": 0}, "k must"), ({"num_noise": 1}, "num_noise"), ({"sigma": 0.0}, "sigma"), ({"patch_size": 0}, "patch")],

@@ -88,33 +88,49 @@ def test_what_is_written_of_two_stages(run_of_two, images, tmp_path):
     assert "8 of 8 images are done, 0 failed, 0 are missing." in (out / "summary.md").read_text()
 
 
-@pytest.mark.parametrize("stages", ["run", "run_of_two"])
-def test_the_scores_are_those_of_training(request, stages, images, tmp_path):
-    """What Lightning would compute of the same image, view and seed."""
+def as_in_training(run, images, name, number):
+    """What Lightning would predict of the same image, view and seed."""
     from PIL import Image
 
     from zoomkern.training.batches import Item, collate
     from zoomkern.training.folder.network import load_looker
     from zoomkern.training.folder.predict import image_seed
 
+    looker = load_looker(run / "config.yaml", run / "weights.safetensors")
+    image = torch.from_numpy(np.array(Image.open(images / name)))[None]
+    nothing = torch.zeros(0, 4)
+    item = Item(image, *looker.views.make(image), 0, 0, image_seed(number, name), nothing, nothing)
+    with torch.no_grad():
+        return looker.task.predict_step(collate([item]), 0)
+
+
+@pytest.mark.parametrize("stages", ["run", "run_of_two"])
+def test_the_scores_are_those_of_training(request, stages, images, tmp_path):
     run = request.getfixturevalue(stages)
     predict(run, images, tmp_path / "out", "--top", "0", "--seed", "5")
-    looker = load_looker(run / "config.yaml", run / "weights.safetensors")
     for row in table(tmp_path / "out"):
-        image = torch.from_numpy(np.array(Image.open(images / row["image"])))[None]
-        seed = image_seed(5, row["image"])
-        item = Item(
-            image,
-            *looker.views.make(image),
-            label=0,
-            index=0,
-            seed=seed,
-            objects=torch.zeros(0, 4),
-            areas=torch.zeros(0, 4),
-        )
-        with torch.no_grad():
-            probability = looker.task.predict_step(collate([item]), 0).probability[0]
+        probability = as_in_training(run, images, row["image"], 5).probability[0]
         assert [float(row["none"]), float(row["square"])] == pytest.approx(probability.tolist(), abs=2e-6)
+
+
+def test_the_overlay_shows_the_tiles_as_the_second_attention_saw_them(run_of_two, images, tmp_path, monkeypatch):
+    from zoomkern.training.folder import results
+
+    shown = {}
+    monkeypatch.setattr(results, "save_overlay", lambda path, **given: shown.update({path.stem: given}))
+    predict(run_of_two, images, tmp_path / "out", "--top", "3")
+    assert len(shown) == 8
+    for name, given in shown.items():
+        drawn, seen = as_in_training(run_of_two, images, name, 0).output.tiles, look(tmp_path / "out", name)
+        tiles = given["tiles"]
+        assert len(tiles.offsets) == min(3, len(seen["tile_offsets"]))
+        assert len(tiles.parents) == len(given["offsets"]) == min(3, len(seen["patch_offsets"]))
+        for i, cell in enumerate(seen["tile_index"][:3]):
+            place = drawn.index[0].tolist().index(cell)
+            assert torch.allclose(tiles.views[i], drawn.patches[0, place] * 0.2 + 0.4, atol=1e-6)
+            assert (tiles.attention[i].numpy() == seen["tile_attention"][i]).all()
+        for parent, wanted in zip(tiles.parents.tolist(), seen["patch_tile"], strict=False):
+            assert parent == (wanted if wanted < len(tiles.offsets) else -1)
 
 
 def test_one_bad_file_of_a_hundred(run, folders, tmp_path, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoomkern.visual import save_overlay, save_sheet
+from zoomkern.visual import Tiles, save_overlay, save_sheet
 from zoomkern.visual.scale_bar import bar_label, bar_length
 
 Image = pytest.importorskip("PIL.Image")
@@ -77,12 +77,44 @@ def test_attention_is_hot_where_it_lies(tmp_path):
     assert rows.max() < 0.45 * (height - 160)
 
 
-@pytest.mark.parametrize("changes", [{"attention": None}, {"tile_offsets": torch.tensor([[0, 0], [99, 9]])}])
-def test_what_there_is_of_a_look_is_drawn(tmp_path, changes):
-    save_overlay(tmp_path / "p.png", **arguments(**changes), tile_size=(80, 80))
+def test_without_an_attention_the_image_stands_alone(tmp_path):
+    save_overlay(tmp_path / "p.png", **arguments(attention=None))
     save_overlay(tmp_path / "plain.png", **arguments())
     assert (pixels(tmp_path / "p.png") != pixels(tmp_path / "plain.png")).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.png", "plain.png"]
+
+
+def tiles(**changes):
+    given = Tiles(
+        offsets=torch.tensor([[0, 0], [99, 9]]),
+        size=(80, 80),
+        views=torch.zeros(2, 3, 20, 20),
+        attention=torch.full((2, 4, 4), 1 / 16),
+        probabilities=torch.tensor([0.5, 0.25]),
+        parents=torch.tensor([0]),
+    )
+    return given._replace(**changes)
+
+
+def test_below_two_stages_stand_the_tiles_with_the_attention_inside_each(tmp_path):
+    save_overlay(tmp_path / "one.png", **arguments())
+    one, both = pixels(tmp_path / "one.png"), {}
+    peak = torch.zeros(2, 4, 4)
+    peak[:, 0, 0] = 1
+    for name, drawn in (
+        ("even", tiles()),
+        ("peak", tiles(attention=peak)),
+        ("bright", tiles(views=torch.ones(2, 3, 20, 20))),
+        ("not shown", tiles(parents=torch.tensor([-1]))),
+    ):
+        save_overlay(tmp_path / "two.png", **arguments(tiles=drawn))
+        both[name] = pixels(tmp_path / "two.png")
+    above = one.shape[0] - 40
+    assert both["even"].shape[0] > one.shape[0] + 200
+    for name in ("peak", "bright", "not shown"):
+        changed = np.nonzero(np.abs(both[name] - both["even"]).sum(2) > 100)[0]
+        assert len(changed) > 50, name
+        assert changed.min() > above, name
 
 
 def test_a_sheet_shows_every_patch(tmp_path):

@@ -36,7 +36,8 @@ def main(words: Sequence[str]) -> int:
     args, others = parser.parse_known_args(words[1:])
     strange = [word for word in others if word.startswith("-") and not word.startswith("--model.")]
     if strange:
-        near = get_close_matches(strange[0].partition("=")[0], [f"--{name.replace('_', '-')}" for name in vars(args)], 1)
+        known = [f"--{name.replace('_', '-')}" for name in vars(args)]
+        near = get_close_matches(strange[0].partition("=")[0], known, 1)
         meant = f". Is {near[0]} meant?" if near else ""
         parser.error(f"unrecognized arguments: {' '.join(strange)}{meant}")
     try:

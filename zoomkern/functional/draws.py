@@ -27,12 +27,13 @@ class Draw(NamedTuple):
     grid: tuple[int, int] | None
 
 
-def require_drawable(name: str, logits: Tensor) -> None:
-    """Every row of logits in host memory must have a place to draw, and no NaN; on a GPU nothing waits to see.
+def require_drawable(name: str, logits: Tensor, least: int = 1) -> None:
+    """Every row of logits in host memory must have places to draw, and no NaN; on a GPU nothing waits to see.
 
     Args:
         name: of the logits.
         logits: ``[B, ...]``; rows without places pass.
+        least: how many places are wanted.
 
     Raises:
         ValueError: the message names the row.
@@ -40,13 +41,20 @@ def require_drawable(name: str, logits: Tensor) -> None:
     if torch.compiler.is_compiling() or logits.device.type != "cpu" or logits.numel() == 0:
         return
     rows = logits.detach().flatten(1)
-    for what, bad in (("holds NaN", rows.isnan().any(1)), ("is -inf everywhere", (rows == -torch.inf).all(1))):
+    places = (rows != -torch.inf).sum(1)
+    for what, bad in (("holds NaN", rows.isnan().any(1)), ("is -inf everywhere", places == 0)):
         if bad.any():
             row = int(bad.nonzero()[0])
             raise ValueError(
                 f"{name} {what} in row {row}, so no place can be drawn. Look at that row's view, "
                 "and at the weights: too high a learning rate makes them NaN."
             )
+    if (places < least).any():
+        row = int((places < least).nonzero()[0])
+        raise ValueError(
+            f"{name} must leave {least} places to draw in every row; {int(places[row])} of row {row} are not -inf. "
+            "Draw fewer, or mask less."
+        )
 
 
 def sample(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoomkern import checks
 from zoomkern.functional import sample_patches
+from zoomkern.functional.draws import require_drawable
 from zoomkern.models.arguments import PIXELS, PLACES, checked_reading
 from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork
@@ -133,6 +134,10 @@ class PerturbedTopK(Network):
         logits: Tensor = self.attention(view)  # [B, Gh, Gw]
         if self.standardise:
             logits = standardised(logits)
+        cells = logits.shape[1:].numel()
+        if self.k > cells:
+            raise ValueError(f"k must be at most {cells}, the number of cells; got {self.k}.")
+        require_drawable("attention's logits", logits, self.k)
         hit, indicators = self._choose(logits.flatten(1), seed)
         # every item that was hit is read, in ascending order; 0 times a finite number, and NaN is refused as ever
         constant = (logits - logits).detach()
@@ -158,8 +163,6 @@ class PerturbedTopK(Network):
         """The cells to read ``[B, L]``, and their shares in each slot ``[B, k, U]``."""
         if self.training:
             return perturbed_topk(logits, self.k, num_noise=self.num_noise, sigma=self.sigma, seed=seed)
-        if self.k > logits.shape[1]:
-            raise ValueError(f"k must be at most {logits.shape[1]}, the number of cells; got {self.k}.")
         best = logits.detach().topk(self.k).indices
         hit = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, best, True)
         return hit, torch.eye(self.k, dtype=logits.dtype, device=logits.device).expand(len(logits), -1, -1)

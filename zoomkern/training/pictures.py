@@ -15,7 +15,7 @@ from zoomkern.images.pyramid import Pyramid
 from zoomkern.images.scaling import scaled
 from zoomkern.training.batches import Batch
 from zoomkern.training.names import output_key
-from zoomkern.visual import overview_size, save_attention, save_zoom
+from zoomkern.visual import Tiles, overview_size, save_attention, save_zoom
 
 #: Tiles and patches that a picture shows, those that count most first.
 MOST_TILES, MOST_PATCHES = 8, 20
@@ -79,12 +79,14 @@ def save_look(path: Path, batch: Batch, row: int, out: Any, model: Any, title: s
     save_zoom(
         path,
         **common,
-        tile_offsets=(corners * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
-        tile_size=model.tile_size,
-        tile_views=pixels_at(small, corners, model.view_size, 1, light, fill),
-        tile_attention=inside.flatten(1).softmax(1).view_as(inside),
-        tile_probabilities=out.tiles.log_prob[row][tiles].exp(),
-        parents=(parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
+        tiles=Tiles(
+            (corners * torch.tensor(size)).div(torch.tensor(small.shape[-2:]), rounding_mode="floor"),
+            model.tile_size,
+            pixels_at(small, corners, model.view_size, 1, light, fill),
+            inside.flatten(1).softmax(1).view_as(inside),
+            out.tiles.log_prob[row][tiles].exp(),
+            (parents[shown][:, None] == out.tiles.index[row][tiles]).int().argmax(1),
+        ),
     )
     return True
 

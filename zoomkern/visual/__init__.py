@@ -7,10 +7,12 @@ from zoomkern.visual.lines import Point, save_lines
 from zoomkern.visual.overlay import save_overlay
 from zoomkern.visual.overview import area_mean, overview_size
 from zoomkern.visual.sheet import save_sheet
+from zoomkern.visual.tiles import Tiles
 from zoomkern.visual.zoom import save_zoom
 
 __all__ = [
     "Point",
+    "Tiles",
     "area_mean",
     "count_magnitudes",
     "overview_size",

@@ -11,7 +11,7 @@ from zoomkern.visual.panels import (
     DPI,
     FOOT,
     HEAD,
-    SECOND,
+    HEADING,
     Boxes,
     draw_boxes,
     draw_heat,
@@ -23,7 +23,7 @@ from zoomkern.visual.panels import (
     show,
 )
 from zoomkern.visual.scale_bar import DEPTH, draw_scale_bar
-from zoomkern.visual.zoom import letters
+from zoomkern.visual.tiles import Tiles, draw_tiles
 
 
 def save_overlay(
@@ -37,10 +37,11 @@ def save_overlay(
     title: str,
     subtitle: str = "",
     mpp: float | None = None,
-    tile_offsets: Tensor | None = None,
-    tile_size: tuple[int, int] = (0, 0),
+    tiles: Tiles | None = None,
 ) -> None:
     """Write one PNG: left, the image with its patches and a scale bar; right, attention over it with a colour bar.
+
+    Where there are two stages, below them the tiles with the attention inside each.
 
     The file is written beside its place and then renamed, so that a crash leaves either the old picture or the new one.
 
@@ -54,8 +55,7 @@ def save_overlay(
         title: first line.
         subtitle: second line, smaller.
         mpp: microns per pixel; None where it is unknown, so that the scale bar counts pixels.
-        tile_offsets: ``[T, 2]`` int64, top-left of every tile, where there are two stages; lettered in this order.
-        tile_size: ``(h, w)`` that a tile covers, in image pixels.
+        tiles: of the first of two stages, in the same range as ``overview``.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -63,11 +63,13 @@ def save_overlay(
     """
     height, width = image_size
     tall = panel_height(image_size)
-    figure = frame(title, subtitle, HEAD + tall + DEPTH + FOOT)
+    below = HEAD + tall + DEPTH
+    rows = 0.0 if tiles is None else HEADING + tiles.strip.height
+    figure = frame(title, subtitle, below + rows + FOOT)
     boxes = [Boxes(offsets, patch_size, [str(i + 1) for i in range(len(offsets))])]
-    if tile_offsets is not None:
-        names = [letters(i) for i in range(len(tile_offsets))]
-        boxes.insert(0, Boxes(tile_offsets, tile_size, names, SECOND, 1.1))
+    if tiles is not None:
+        boxes.insert(0, tiles.boxes)
+        draw_tiles(figure, below + HEADING, tiles, offsets, patch_size)
     label = f"{height} × {width} pixels, and the patches that were read"
     left = panel(figure, image_place(tall, alone=attention is None), label)
     show(left, overview, image_size)

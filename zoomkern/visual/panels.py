@@ -22,6 +22,7 @@ Place = tuple[float, float, float, float]
 
 PAPER, INK, FAINT, ACCENT, SECOND = "#12161c", "#f2f4f8", "#98a2b3", "#4cc9f0", "#ffd166"
 WIDTH, HEAD, FOOT = 14.0, 1.42, 0.25  # inches
+HEADING = 0.55  # inches between what stands above and a row's labels
 DPI = 110
 #: Times the uniform probability of a cell at which the colours of an attention end at the earliest.
 UNIFORM_TIMES = 16

@@ -14,7 +14,7 @@ from zoomkern.visual.panels import (
     FAINT,
     FOOT,
     HEAD,
-    SECOND,
+    HEADING,
     Boxes,
     Strip,
     draw_boxes,
@@ -28,9 +28,7 @@ from zoomkern.visual.panels import (
     panel_height,
     show,
 )
-
-_HEADING = 0.55  # inches between what stands above and a row's labels
-_BETWEEN = 0.084  # and between a tile and its attention
+from zoomkern.visual.tiles import Tiles, draw_tiles
 
 
 def save_zoom(
@@ -38,14 +36,9 @@ def save_zoom(
     *,
     overview: Tensor,
     attention: Tensor,
-    tile_offsets: Tensor,
-    tile_size: tuple[int, int],
-    tile_views: Tensor,
-    tile_attention: Tensor,
-    tile_probabilities: Tensor,
+    tiles: Tiles,
     patches: Tensor,
     offsets: Tensor,
-    parents: Tensor,
     probabilities: Tensor,
     image_size: tuple[int, int],
     title: str,
@@ -64,14 +57,9 @@ def save_zoom(
         path: file to write; always a PNG.
         overview: ``[C, h, w]`` the image made small, uint8, or floating point in [0, 1]; 1, 3 or 4 channels.
         attention: ``[Gh, Gw]`` probability of every cell of the image.
-        tile_offsets: ``[T, 2]`` int64, top-left ``(y, x)`` of every tile in image pixels.
-        tile_size: ``(h, w)`` of a tile in image pixels.
-        tile_views: ``[T, C, h, w]`` the tiles as the second attention saw them, in the same range as ``overview``.
-        tile_attention: ``[T, gh, gw]`` probability of every cell of a tile; each tile's sum to 1.
-        tile_probabilities: ``[T]`` probability of the cell that each tile was drawn for.
+        tiles: what the first attention drew, in the same range as ``overview``.
         patches: ``[N, C, Ph, Pw]`` sub-tiles in the same range.
         offsets: ``[N, 2]`` int64, top-left ``(y, x)`` of every sub-tile in image pixels.
-        parents: ``[N]`` int64, the tile that each sub-tile was drawn in, below ``T``.
         probabilities: ``[N]`` probability of each sub-tile over both stages.
         image_size: ``(H, W)`` of the image in pixels.
         title: first line.
@@ -86,18 +74,17 @@ def save_zoom(
     """
     height, width = image_size
     size = (patches.shape[2], patches.shape[3])
-    tiles = Strip(tile_views.shape[0], (2 * tile_size[0], tile_size[1]))
     read = Strip(patches.shape[0], size, below=0.25)
     tall = panel_height(image_size)
-    tile_top = HEAD + tall + _HEADING
-    read_top = tile_top + tiles.height + _HEADING
+    tile_top = HEAD + tall + HEADING
+    read_top = tile_top + tiles.strip.height + HEADING
     figure = frame(title, subtitle, read_top + read.height + FOOT)
-    names, numbers = [letters(i) for i in range(tiles.number)], [str(i + 1) for i in range(read.number)]
+    names, numbers = tiles.names, [str(i + 1) for i in range(read.number)]
     extent = (step * size[0], step * size[1])
 
     left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, the tiles and the sub-tiles read")
     show(left, overview, image_size)
-    draw_boxes(left, Boxes(tile_offsets, tile_size, names, SECOND, 1.1), Boxes(offsets, extent, numbers))
+    draw_boxes(left, tiles.boxes, Boxes(offsets, extent, numbers))
     right = panel(figure, (7.1, HEAD, 6.65, tall), "first attention, probability of a cell")
     show(right, overview, image_size, light=0.45)
     colours = draw_heat(right, attention, image_size, float(attention.max()))
@@ -105,37 +92,13 @@ def save_zoom(
     if objects is not None:
         draw_objects(right, objects, max(height, width))
 
-    heading(figure, tile_top, "tiles and the sub-tiles read; below, the second attention inside them")
-    highest = float(tile_attention.max())
-    for i, view in enumerate(tile_views):
-        x, y, wide, high = tiles.place(i, tile_top)
-        high = (high - _BETWEEN) / 2
-        label = f"{names[i]}    {percent(float(tile_probabilities[i]))}"
-        seen = panel(figure, (x, y, wide, high), label, size=11.5, loc="center")
-        show(seen, view, tile_size)
-        inside = (parents == i).nonzero().flatten().tolist()
-        draw_boxes(
-            seen, Boxes(offsets[inside] - tile_offsets[i], extent, [numbers[j] for j in inside], line=1.2), size=9
-        )
-        heat = panel(figure, (x, y + high + _BETWEEN, wide, high), "")
-        show(heat, view, tile_size, light=0.45)
-        colours = draw_heat(heat, tile_attention[i], tile_size, highest)
-        for axes in (seen, heat):
-            outline(axes, SECOND)
-    draw_scale(figure, (11.5, tile_top - 0.12, 2.03, 0.09), colours, tile_attention[0].numel())
-
+    draw_tiles(figure, tile_top, tiles, offsets, extent)
     heading(figure, read_top, "sub-tiles, probability of both stages")
-    for i, (patch, parent) in enumerate(zip(patches, parents.tolist(), strict=True)):
-        both, first = float(probabilities[i]), float(tile_probabilities[parent])
+    for i, (patch, parent) in enumerate(zip(patches, tiles.parents.tolist(), strict=True)):
+        both, first = float(probabilities[i]), float(tiles.probabilities[parent])
         axes = panel(figure, read.place(i, read_top), f"{i + 1}    {percent(both)}", size=11.5, loc="center")
         second = both / max(first, sys.float_info.min)  # a probability may be too small for a float
         axes.set_xlabel(f"{names[parent]}  {percent(first)} × {percent(second)}", color=FAINT, size=9)
         show(axes, patch)
         outline(axes, ACCENT)
     write_figure(figure, path, DPI)
-
-
-def letters(number: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
-    rest, last = divmod(number, 26)
-    return (letters(rest - 1) if rest else "") + chr(ord("A") + last)

@@ -29,7 +29,7 @@ from zoomkern.training.order import mixed
 #: Bytes of decoded tiles that are kept, of all images together.
 _CACHE = 1 << 27
 #: Changes whenever results would: whoever has older ones gets new ones.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Task(NamedTuple):

@@ -17,7 +17,7 @@ from zoomkern.training.folder.states import States, writing
 from zoomkern.training.names import legible
 from zoomkern.training.pictures import pixels_at, visible
 from zoomkern.typing import SampledPatches
-from zoomkern.visual import save_overlay, save_sheet
+from zoomkern.visual import Tiles, save_overlay, save_sheet
 from zoomkern.visual.figures import percent
 
 
@@ -43,11 +43,13 @@ def write_results(
         OSError: the image is damaged.
     """
     tensors = {key: torch.from_numpy(value) for key, value in look.items()}
-    sheet = None  # read before anything is written: what fails here is the image
+    sheet, overlay = None, None  # read before anything is written: what fails here is the image
     if top and "patch_offsets" in look and len(look["patch_offsets"]):
         sheet = _sheet(prepared, tensors, model, top)
+    if top and look:
+        overlay = _overlay(prepared, tensors, model, top)
     with writing():
-        return _written(states, name, prepared, look, tensors, sheet, verdict, top)
+        return _written(states, name, prepared, look, tensors, sheet, overlay, verdict)
 
 
 def _written(
@@ -57,8 +59,8 @@ def _written(
     look: Arrays,
     tensors: dict[str, Tensor],
     sheet: dict[str, Any] | None,
+    overlay: dict[str, Any] | None,
     verdict: str,
-    top: int,
 ) -> dict[str, Path]:
     files: dict[str, Path] = {}
     subtitle = legible(name)
@@ -79,8 +81,8 @@ def _written(
         if sheet is not None:
             shares = f"{subtitle}, shares in the image's feature"
             save_sheet(place("sheet"), **sheet, title=verdict, subtitle=shares)
-    if top and tensors.keys() & {"attention", "patch_offsets"}:
-        save_overlay(place("overlay"), **_overlay(prepared, tensors, top), title=verdict, subtitle=subtitle)
+    if overlay is not None:
+        save_overlay(place("overlay"), **overlay, title=verdict, subtitle=subtitle)
     return files
 
 
@@ -106,11 +108,8 @@ def _outlines(look: dict[str, Tensor]) -> list[dict[str, Any]]:
     return features
 
 
-def _overlay(prepared: Prepared, look: dict[str, Tensor], top: int) -> dict[str, Any]:
+def _overlay(prepared: Prepared, look: dict[str, Tensor], model: Any, top: int) -> dict[str, Any]:
     none = torch.zeros(0, 2, dtype=torch.int64)
-    tiles = {}
-    if "tile_offsets" in look:
-        tiles = {"tile_offsets": look["tile_offsets"][:top], "tile_size": tuple(look["tile_size"].tolist())}
     return {
         "overview": visible(prepared.overview)[0],
         "attention": look.get("attention"),
@@ -118,8 +117,25 @@ def _overlay(prepared: Prepared, look: dict[str, Tensor], top: int) -> dict[str,
         "patch_size": tuple(look["patch_size"].tolist()) if "patch_size" in look else (1, 1),
         "image_size": prepared.size,
         "mpp": prepared.reader.mpp,
-        **tiles,
+        "tiles": _tiles(prepared, look, model, top) if len(look.get("tile_offsets", ())) else None,
     }
+
+
+def _tiles(prepared: Prepared, look: dict[str, Tensor], model: Any, top: int) -> Tiles:
+    small = prepared.batch.tile_view[0]
+    start, size = look["tile_offsets"][:top], torch.tensor(prepared.size)
+    # a tile starts at floor(corner * size / small)
+    corners = -(-start * torch.tensor(small.shape[-2:])).div(size, rounding_mode="floor")
+    light, fill = visible(prepared.overview)[1], model.reading.get("fill", 0)
+    parents = look["patch_tile"][:top]
+    return Tiles(
+        start,
+        model.tile_size,
+        pixels_at(small, corners, model.view_size, 1, light, fill),
+        look["tile_attention"][:top],
+        look["tile_probability"][:top],
+        torch.where(parents < len(start), parents, -1),
+    )
 
 
 def _sheet(prepared: Prepared, look: dict[str, Tensor], model: Any, top: int) -> dict[str, Any]:
