@@ -88,6 +88,18 @@ def test_an_empty_batch_costs_nothing():
     assert entropy_regulariser(torch.zeros(0, 4, 4), 1.0) == 0
 
 
+def test_attention_that_is_masked_everywhere_has_no_entropy():
+    logits = torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]], requires_grad=True)
+    torch.testing.assert_close(attention_entropy(logits), torch.tensor([math.log(2), 0.0]))
+    (gradient,) = torch.autograd.grad(entropy_regulariser(logits, 1.0), logits)
+    assert gradient.isfinite().all()
+
+
+def test_logits_are_floating_point():
+    with pytest.raises(TypeError, match="logits must be float32 or"):
+        attention_entropy(torch.zeros(2, 4, dtype=torch.int64))
+
+
 def test_logits_need_a_batch():
     with pytest.raises(ValueError, match=r"logits .*\[9\]"):
         attention_entropy(torch.zeros(9))
@@ -153,5 +165,8 @@ class TestInSampleContrastive:
             in_sample_contrastive(torch.zeros(2, 2), labels.float())
         with pytest.raises(ValueError, match=r"labels must be int64 \[B\] = \[3\]"):
             in_sample_contrastive(torch.zeros(3, 2), labels)
+        for wrong in (-100, 2):
+            with pytest.raises(ValueError, match="labels must be classes below 2; got"):
+                in_sample_contrastive(torch.zeros(2, 2), torch.tensor([0, wrong]), to_negative=True)
         with pytest.raises(ValueError, match="negative must be a class below 2; got 2"):
             in_sample_contrastive(torch.zeros(2, 2), labels, negative=2)

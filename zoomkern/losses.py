@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoomkern import checks
+
 
 def attention_entropy(logits: Tensor) -> Tensor:
     """Entropy of each image's attention, in nats.
@@ -17,20 +19,23 @@ def attention_entropy(logits: Tensor) -> Tensor:
         logits: ``[B, ...]`` unnormalised log attention, a grid or a list of places; ``-inf`` masks a place.
 
     Returns:
-        ``[B]``, float32 or better, between 0 and the logarithm of the number of places.
+        ``[B]``, float32 or better, between 0 and the logarithm of the number of places; 0 where all are masked.
 
     Gradient:
         Towards ``logits``; exactly 0 for masked places.
     """
     if logits.dim() < 2:
         raise ValueError(f"attention_entropy: logits must be [B, L] or [B, Gh, Gw]; got {list(logits.shape)}.")
+    checks.dtype("logits", logits.dtype, checks.FLOATS)
     flat = logits.flatten(1)
     if flat.dtype in (torch.float16, torch.bfloat16):
         flat = flat.float()
+    nowhere = (flat == -torch.inf).all(1)
+    flat = flat.masked_fill(nowhere[:, None], 0.0)  # whose logarithms would have no gradient
     log_prob = flat.log_softmax(1)
     log_prob = log_prob.masked_fill(log_prob == -torch.inf, 0.0)
     prob = flat.softmax(1)
-    return -(prob * log_prob).sum(1)
+    return -(prob * log_prob).sum(1).masked_fill(nowhere, 0.0)
 
 
 def entropy_regulariser(logits: Tensor, strength: float) -> Tensor:
@@ -116,6 +121,13 @@ def in_sample_contrastive(
     if labels.shape != scores.shape[:1] or labels.dtype != torch.int64:
         given = f"{labels.dtype} {list(labels.shape)}"
         raise ValueError(f"in_sample_contrastive: labels must be int64 [B] = [{scores.shape[0]}]; got {given}.")
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel():
+        least, most = labels.min().item(), labels.max().item()
+        if least < 0 or most >= scores.shape[1]:
+            raise ValueError(
+                f"in_sample_contrastive: labels must be classes below {scores.shape[1]}; got {least} to {most}. "
+                "Leave out images without a label."
+            )
     if negative is not None and not 0 <= negative < scores.shape[1]:
         raise ValueError(f"in_sample_contrastive: negative must be a class below {scores.shape[1]}; got {negative}.")
     wide = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores

@@ -43,6 +43,7 @@ def small_model(**arguments):
         ({"gradient": "bogus"}, "gradient must be one of 'exact'"),
         ({"inference": "exact"}, "inference must be one of 'sample', 'topk'; got 'exact'"),
         ({"inference_samples": 0}, "inference_samples must be between 1"),
+        ({"temperature": 0.0}, "temperature must be positive"),
         ({"meen": 0.5}, "a further argument must be one of .*; got 'meen'"),
     ],
 )
@@ -132,6 +133,16 @@ def test_pooled_is_the_expectation_of_the_patches_features():
     features = model.features(out.sampled.patches.flatten(0, 1)).unflatten(0, (2, 4))
     torch.testing.assert_close(out.pooled, zoomkern.expectation(features, out.sampled.sample))
     torch.testing.assert_close(out.scores, model.classifier(out.pooled))
+
+
+def test_the_attention_is_the_one_that_drew():
+    model = small_model(temperature=0.1)
+    nn.init.normal_(model.attention.score.weight)
+    images, view, _ = bright_squares(2, torch.Generator().manual_seed(4))
+    out = model(images, view, seed=5)
+    drew = out.attention.flatten(1).log_softmax(1).gather(1, out.sampled.index)
+    torch.testing.assert_close(drew, out.sampled.log_prob)
+    torch.testing.assert_close(out.attention, 10 * model.attention(view))
 
 
 def test_inference_by_sampling_depends_on_the_seed_and_top_k_does_not():

@@ -98,6 +98,13 @@ def test_images_of_different_sizes_are_refused():
         BagNet(2, 9, **SMALL)([torch.rand(1, 16, 16), torch.rand(1, 16, 20)])
 
 
+def test_images_with_a_single_window_are_refused():
+    stride = BagNet(2, 9, **SMALL).stride
+    assert BagNet(2, 9, **SMALL)(torch.rand(1, 1, stride, stride + 1)).features.shape[2:] == (1, 2)
+    with pytest.raises(ValueError, match="images must have more than 4 pixels one way, for an instance norm"):
+        BagNet(2, 9, **SMALL)(torch.rand(1, 1, stride, stride))
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [

@@ -46,6 +46,18 @@ def test_a_smaller_image_is_anti_aliased():
     assert (model.features.given[..., 1:-1, 1:-1] - 0.5).abs().max() < 0.05  # one pixel in four would be 0 or 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_smaller_image_may_have_half_precision(dtype):
+    image = torch.rand(1, 1, 16, 16)
+    given = []
+    for kind in (dtype, torch.float32):
+        model = DenseNetwork(2, features=Mean(), image_scale=0.5, dtype=kind).to(kind)
+        model(image)
+        given.append(model.features.given)
+    assert given[0].dtype == dtype
+    torch.testing.assert_close(given[0].float(), given[1], rtol=0, atol=2 * torch.finfo(dtype).eps)
+
+
 def test_an_image_is_never_scaled_to_nothing():
     model = DenseNetwork(2, features=Mean(), image_scale=0.01)
     model(torch.rand(1, 1, 9, 400))

@@ -503,6 +503,14 @@ def test_a_contrastive_pass_may_be_checkpointed_and_moves_no_statistics():
     assert not torch.equal(model.attention[0].running_mean, before["attention.0.running_mean"])
 
 
+def test_a_contrastive_pass_that_overflows_moves_no_statistics():
+    images, view, small = grey_images(*SIZES)
+    model = grey_model(features=ResNetFeatures(1, (4,), (1,)))
+    model.features.register_forward_pre_hook(lambda _, given: (given[0] * torch.inf,))
+    assert not model.contrast(images, view, small, seed=0).scores.isfinite().any()
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
 @pytest.mark.parametrize("entry", ["contrast", "exact"])
 def test_attention_on_one_place_has_no_complement(entry):
     images, view, small = grey_images(*SIZES)
@@ -602,6 +610,15 @@ class TestErrors:
     def test_settings(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             grey_model(**arguments)
+
+    def test_a_bank_at_another_scale(self):
+        model = grey_model()
+        images, view, small = grey_images(*SIZES)
+        everything = torch.arange(len(images))
+        whole, tiles = ImageBank(images), ImageBank(small)
+        model(whole[everything], view, tiles[everything])
+        with pytest.raises(ValueError, match=r"tile_view must be the images at tile_scale = 0.25, 24 x 30 .*96 x 120"):
+            model(whole[everything], view, whole[everything])
 
     def test_inputs(self):
         model = grey_model()

@@ -115,6 +115,19 @@ def test_contrast_is_averaged_where_scores_are():
     torch.testing.assert_close(AttentionNetwork(1, pool=4, pooling="mean", contrast=1.0)(view), wanted)
 
 
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_an_empty_batch_has_no_scores_with_contrast_either(pooling):
+    network = AttentionNetwork(1, pool=2, pooling=pooling, contrast=1.0)
+    assert network(torch.rand(0, 1, 8, 6)).shape == (0, 4, 3)
+
+
+def test_sizes_that_leave_nothing_are_named():
+    with pytest.raises(ValueError, match=r"view must have at least pool = 25 pixels each way; got \[1, 1, 30, 20\]"):
+        AttentionNetwork(1, pool=25)(torch.rand(1, 1, 30, 20))
+    with pytest.raises(ValueError, match="size must be odd and positive; got 4"):
+        local_contrast(torch.rand(1, 1, 8, 8), 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [

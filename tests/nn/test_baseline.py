@@ -39,6 +39,16 @@ def test_nothing_is_learnt_in_evaluation_or_from_nothing(case):
     assert torch.equal(baseline(), torch.ones(3))
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_step_that_overflowed_is_not_learnt_from(value):
+    baseline = RunningMeanBaseline(3)
+    baseline.update(torch.ones(2, 3))
+    baseline.update(torch.tensor([[1.0, value, 1.0], [1.0, 1.0, 1.0]]))
+    assert torch.equal(baseline(), torch.ones(3))
+    baseline.update(torch.zeros(2, 3))
+    torch.testing.assert_close(baseline(), torch.full((3,), 0.5))
+
+
 def test_it_keeps_no_graph():
     baseline = RunningMeanBaseline(3)
     baseline.update(torch.ones(2, 3, requires_grad=True))

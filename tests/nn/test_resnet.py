@@ -54,6 +54,12 @@ def test_no_patches_give_no_features(norm):
     assert ResNetFeatures(1, norm=norm)(torch.zeros(0, 1, 16, 16)).shape == (0, 32)
 
 
+def test_patches_of_which_instance_norms_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"patches must have more than 4 pixels one way.*got \[2, 1, 4, 4\]"):
+        ResNetFeatures(1, norm="instance")(torch.rand(2, 1, 4, 4))
+    assert ResNetFeatures(1, norm="group")(torch.rand(2, 1, 4, 4)).std(0).max() > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [

@@ -13,7 +13,7 @@ PIXELS = ("fill", "scale", "shift", "mean", "std", "dtype", "memory_format", "ba
 #: The others of them, which choose the pixels.
 PLACES = ("step", "padding_mode")
 #: What :func:`zoomkern.sample_patches` takes besides.
-DRAWING = ("align", "temperature", "on_short")
+DRAWING = ("align", "on_short")
 
 
 def checked_reading(reading: dict[str, Any], allowed: Sequence[str]) -> dict[str, Any]:

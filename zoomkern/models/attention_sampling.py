@@ -59,6 +59,7 @@ class AttentionSampling(Network):
         inference: what evaluation mode does. "sample" draws as training does, from the seed it is given; "topk" reads
             the most probable places, deterministic but biased towards them.
         inference_samples: patches read per image in evaluation mode; None is ``num_samples``.
+        temperature: positive; the attention network's logits are divided by it.
         **reading: further arguments of :func:`zoomkern.sample_patches`, such as ``mean``, ``std``, ``step``, ``fill``.
 
     Source:
@@ -89,6 +90,7 @@ class AttentionSampling(Network):
         baseline: bool = True,
         inference: str = "sample",
         inference_samples: int | None = None,
+        temperature: float = 1.0,
         **reading: Any,
     ) -> None:
         super().__init__()
@@ -108,6 +110,7 @@ class AttentionSampling(Network):
         self.inference = checks.choice("inference", inference, INFERENCE_MODES)
         most = None if inference_samples is None else checks.integer("inference_samples", inference_samples, 1)
         self.inference_samples = most
+        self.temperature = checks.temperature(temperature)
         self.reading = checked_reading(reading, PIXELS + PLACES + DRAWING + ("level",))
 
     def forward(
@@ -125,6 +128,8 @@ class AttentionSampling(Network):
             Class scores with the attention and the patches behind them.
         """
         logits: Tensor = self.attention(view)  # [B, Gh, Gw]
+        if self.temperature != 1:
+            logits = logits / self.temperature
         sampled = sample_patches(images, logits, patch_size=self.patch_size, seed=seed, **self._draw(), **self.reading)
         patches = sampled.patches  # [B, N, C, Ph, Pw]
         features: Tensor = self.features(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])  # [B, N, D]

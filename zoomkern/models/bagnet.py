@@ -14,7 +14,7 @@ from zoomkern.models.arguments import PIXELS, checked_reading
 from zoomkern.models.network import Network, device_of
 from zoomkern.models.whole_images import whole_images
 from zoomkern.nn.pooling import LogSumExpPooling, MaxPooling, MeanPooling, SoftAttentionPooling
-from zoomkern.nn.resnet import normalisation
+from zoomkern.nn.resnet import normalisation, require_map
 from zoomkern.typing import ImageBatch
 
 POOLINGS = ("mean", "max", "logsumexp", "attention")
@@ -157,10 +157,11 @@ class BagNet(Network):
             Class scores with the features behind them.
 
         Raises:
-            ValueError: images of different sizes or of other channels.
+            ValueError: images of different sizes, of other channels, or with a single window.
         """
         whole = whole_images(images, device_of(self), **self.reading)  # [B, C, H, W]
         checks.pixels("images", whole, self.in_channels)
+        require_map("images", whole, self.stride)
         features: Tensor = self.layers(whole)  # [B, D, h, w]
         pooled: Tensor = self.pooling(features)
         return BagNetOutput(self.classifier(pooled), features, pooled)

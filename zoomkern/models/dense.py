@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,6 +86,7 @@ class DenseNetwork(Network):
         whole = whole_images(images, device_of(self), **self.reading)  # [B, C, H, W]
         if self.image_scale < 1:
             height, width = (max(round(self.image_scale * side), 1) for side in whole.shape[2:])
-            whole = F.interpolate(whole, (height, width), mode="bilinear", antialias=True)
+            wide = whole.float() if whole.dtype in (torch.float16, torch.bfloat16) else whole
+            whole = F.interpolate(wide, (height, width), mode="bilinear", antialias=True).to(whole.dtype)
         pooled: Tensor = self.features(whole)
         return DenseNetworkOutput(self.classifier(pooled), pooled)

@@ -55,16 +55,15 @@ def untracked(module: nn.Module) -> Iterator[None]:
 
     Activation checkpointing runs a pass again in backward, after that while, and there the statistics move.
     """
-    norms = [part for part in module.modules() if isinstance(part, _NormBase)]
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, _, count in before:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None if count is None else count.clone()
+    norms = [part for part in module.modules() if isinstance(part, _NormBase) and part.track_running_stats]
+    before: list[Any] = [(norm, norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
+    for norm, *buffers in before:  # not a momentum of 0, which would let NaN in
+        norm.running_mean, norm.running_var, norm.num_batches_tracked = (buffer.clone() for buffer in buffers)
     try:
         yield
     finally:
-        for norm, momentum, count in before:
-            norm.momentum, norm.num_batches_tracked = momentum, count
+        for norm, mean, var, count in before:
+            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, var, count
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoomkern.images.resolve import resolve_images
+from zoomkern.models.whole_images import image_sizes
 from zoomkern.reference.offsets import axis_offsets
 from zoomkern.typing import TABLE_COLUMNS, ImageBatch
 
@@ -39,7 +40,8 @@ def two_scales(
     An image that is smaller than ``tile_size`` both ways is worth a warning.
 
     Raises:
-        ValueError: not one image for each row of ``logits``, or ``tile_view`` is not ``scale`` times the images.
+        ValueError: not one image for each row of ``logits``, or ``tile_view`` is not ``scale`` times the images (which
+            tables on a GPU do not tell).
     """
     full, small = (resolve_images(given, device=logits.device) for given in (images, tile_view))
     for name, given in (("images", full), ("tile_view", small)):
@@ -62,9 +64,9 @@ def offsets_of(index: Tensor, grid: tuple[int, int], pixels: Any, extent: tuple[
 
 
 def _host_sizes(images: Any) -> list[tuple[int, int]]:
-    """``(height, width)`` of each image; a table keeps its sizes to its device."""
+    """``(height, width)`` of each image; a table on a GPU, which would have to be waited for, keeps them."""
     if isinstance(images, ImageBatch):
-        return []
+        return image_sizes(images) if images.table.device.type == "cpu" else []
     return [(image.shape[-2], image.shape[-1]) for image in ([images] if isinstance(images, Tensor) else images)]
 
 

@@ -29,6 +29,8 @@ def local_contrast(view: Tensor, size: int = 5) -> Tensor:
     Returns:
         ``[B, Vh, Vw]``.
     """
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"local_contrast: size must be odd and positive; got {size}.")
     margin = size // 2
     padded = F.pad(view, (margin,) * 4, mode="replicate")
     contrast = (view - F.avg_pool2d(padded, size, stride=1)).abs().mean(1)
@@ -103,6 +105,7 @@ class AttentionNetwork(nn.Module):
         score = nn.Conv2d(width, 1, score_kernel_size, bias=False, **(borders if score_kernel_size > 1 else {}))
         nn.init.zeros_(score.weight)
         self.in_channels = in_channels
+        self.least_side = pool
         self.hidden = nn.Sequential(*layers)
         kind = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
         self.pool = kind(pool) if pool > 1 else nn.Identity()
@@ -120,12 +123,17 @@ class AttentionNetwork(nn.Module):
 
         Raises:
             TypeError: a view that is not floating point.
-            ValueError: one of other channels.
+            ValueError: one of other channels, or smaller than ``pool``.
         """
         checks.pixels("view", view, self.in_channels)
+        if min(view.shape[-2:]) < self.least_side:
+            raise ValueError(
+                f"view must have at least pool = {self.least_side} pixels each way; got {list(view.shape)}. Make it "
+                "larger, or pool less."
+            )
         hidden = self.hidden(view)
         scores: Tensor = self.score(self.pool(hidden)) if self.pooling == "max" else self.pool(self.score(hidden))
         logits = scores.squeeze(1)
         if self.contrast is not None:
-            logits = logits + self.contrast * self.pool(local_contrast(view))
+            logits = logits + self.contrast * self.pool(local_contrast(view)[:, None]).squeeze(1)
         return logits

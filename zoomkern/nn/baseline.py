@@ -46,7 +46,7 @@ class RunningMeanBaseline(nn.Module):
 
     @torch.no_grad()
     def update(self, pooled: Tensor) -> None:
-        """Take this step into the mean; nothing happens in evaluation mode or for an empty batch.
+        """Take this step into the mean; nothing happens in evaluation mode, for an empty batch or one that overflowed.
 
         Where several processes train together, all must call, and the mean is that of their joint batch; a process
         that has nothing to add gives an empty batch.
@@ -62,9 +62,10 @@ class RunningMeanBaseline(nn.Module):
             everywhere = torch.cat((total, count[None]))
             dist.all_reduce(everywhere)
             total, count = everywhere[:-1], everywhere[-1]
-        steps = self.steps + (count > 0)
-        rate = torch.where(count > 0, (1.0 / steps).clamp(min=self.momentum), 0.0)
-        mean = self.mean + rate * (total / count.clamp(min=1) - self.mean)
+        counted = (count > 0) & total.isfinite().all()
+        steps = self.steps + counted
+        rate = (1.0 / steps).clamp(min=self.momentum)
+        mean = torch.where(counted, self.mean + rate * (total / count.clamp(min=1) - self.mean), self.mean)
         if torch.compiler.is_compiling():  # a compiled backward pass may compute the old mean again, from the buffer
             self.steps, self.mean = steps, mean
         else:  # a captured graph reads the buffer where it lies

@@ -88,7 +88,7 @@ class ResNetFeatures(nn.Module):
             )
         if min(blocks) < 1:
             raise ValueError(f"ResNetFeatures: blocks must be at least 1 in each stage; got {tuple(blocks)}.")
-        checks.choice("norm", norm, NORMS)
+        self.norm = checks.choice("norm", norm, NORMS)
         width = channels[0]
         layers = [_convolution(in_channels, width, 3, 1), normalisation(norm, width), nn.ReLU()]
         for stage, (hidden, count) in enumerate(zip(channels, blocks, strict=True)):
@@ -99,6 +99,7 @@ class ResNetFeatures(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.pool = checks.choice("pool", pool, POOLS)
         self.normalise = normalise
+        self.stride = 2 ** (len(channels) - 1)
         self.out_features = width
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -112,9 +113,11 @@ class ResNetFeatures(nn.Module):
 
         Raises:
             TypeError: patches that are not floating point.
-            ValueError: patches of other channels.
+            ValueError: patches of other channels, or too small for instance norms.
         """
         checks.pixels("patches", patches, self.in_channels)
+        if self.norm == "instance":
+            require_map("patches", patches, self.stride)
         maps: Tensor = self.layers(patches)  # [M, D, h, w]
         features = maps.amax((2, 3)) if self.pool == "max" else maps.mean((2, 3))
         return F.normalize(features, dim=1, eps=1e-6) if self.normalise else features
@@ -126,6 +129,15 @@ def normalisation(norm: str, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     # one channel a group is the instance norm, which as torch has it (2.13) fails on an empty batch
     return nn.GroupNorm(channels if norm == "instance" else math.gcd(8, channels), channels)
+
+
+def require_map(name: str, given: Tensor, stride: int) -> None:
+    """What is ``given`` must leave more than one place at this stride, for an instance norm of one is a constant."""
+    if max(given.shape[-2:]) <= stride:
+        raise ValueError(
+            f"{name} must have more than {stride} pixels one way, for an instance norm of a single place is a "
+            f"constant; got {list(given.shape)}. Make them larger, or choose another norm or fewer strides."
+        )
 
 
 def _convolution(in_channels: int, channels: int, kernel_size: int, stride: int) -> nn.Module:
