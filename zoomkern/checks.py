@@ -81,6 +81,14 @@ def number(name: str, value: Any) -> float:
     return given
 
 
+def share(name: str, value: Any) -> float:
+    """``value`` as a float in (0, 1]."""
+    given = _real(name, value)
+    if not 0 < given <= 1:
+        raise ValueError(f"{name} must lie in (0, 1], 1 being full resolution; got {given}.")
+    return given
+
+
 def pair(name: str, value: Any) -> tuple[int, int]:
     """``(height, width)``, from two ints or one."""
     if isinstance(value, (numbers.Integral, torch.SymInt)) and not isinstance(value, bool):

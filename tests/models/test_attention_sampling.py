@@ -43,6 +43,8 @@ def small_model(**arguments):
         ({"gradient": "bogus"}, "gradient must be one of 'exact'"),
         ({"inference": "exact"}, "inference must be one of 'sample', 'topk'; got 'exact'"),
         ({"inference_samples": 0}, "inference_samples must be between 1"),
+        ({"gradient": "ats"}, "gradient 'ats' holds for draws by 'gumbel' .*; got 'gumbel' with 'murthy'"),
+        ({"gradient": "ats", "sampler": "replacement"}, "'desraj'; got 'replacement' with 'mean'"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"meen": 0.5}, "a further argument must be one of .*; got 'meen'"),
     ],

@@ -127,6 +127,25 @@ def test_an_unknown_argument_is_named(make):
 
 
 @models
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError)])
+def test_the_number_of_classes_must_be_one(make, number, error):
+    kind = type(make())
+    needed = {"num_samples": 2, "num_selected": 2, "k": 2, "patch_size": (8, 8)}
+    names = kind.__init__.__code__.co_varnames
+    with pytest.raises(error, match="num_classes must be"):
+        kind(number, **{name: value for name, value in needed.items() if name in names})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_are_float32_at_least(dtype, squares):
+    images, view, _ = squares(3)
+    model = dense(dtype=dtype).to(dtype)
+    probability = model.predict(*taken(model, images, view))
+    assert probability.dtype == torch.float32
+    torch.testing.assert_close(probability.sum(1), torch.ones(3))
+
+
+@models
 def test_predict_gives_probabilities_and_leaves_every_mode_alone(make, squares):
     model = make().train()
     frozen = next(part for part in model.modules() if isinstance(part, nn.Conv2d)).eval()

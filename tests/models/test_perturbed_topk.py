@@ -115,6 +115,12 @@ def test_half_logits_are_standardised_in_float32(dtype):
     assert standardised(logits).flatten(1).std(1).min() > 0.9
 
 
+def test_logits_too_large_to_be_squared_are_standardised():
+    logits = torch.tensor([[[0.0, 1.0], [2.0, -3.0]]])
+    for scale in (1e18, 1e30):
+        torch.testing.assert_close(standardised(scale * logits), standardised(1e4 * logits))
+
+
 def test_the_derivative_of_standardised_logits_also_where_cells_are_masked():
     logits = torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
     assert torch.autograd.gradcheck(standardised, (logits,))

@@ -4,6 +4,7 @@ import traceback
 
 import pytest
 import torch
+import torch._dynamo  # which must not learn of torch what is put in its place here
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models.makers import MAKERS, pixels

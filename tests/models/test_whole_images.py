@@ -35,6 +35,12 @@ def test_floating_point_images_get_a_gradient():
     assert torch.equal(images.grad, torch.full_like(images, 3.0))
 
 
+def test_no_images_of_a_bank_have_no_size():
+    bank = ImageBank([pixels(1, 4, 9)])
+    with pytest.raises(ValueError, match="images must have a size, for a network that reads them whole; got none"):
+        whole_images(bank[torch.zeros(0, dtype=torch.int64)], CPU)
+
+
 def test_sizes_of_every_form_of_images():
     images = [pixels(1, 4, 9), pixels(1, 6, 5)]
     assert image_sizes(images) == [(4, 9), (6, 5)]

@@ -603,6 +603,7 @@ class TestErrors:
             ({"inference": "best"}, "inference must be one of .*'best'"),
             ({"repetitions": 0}, "repetitions must be between 1"),
             ({"align": "left"}, "align must be one of .*'left'"),
+            ({"tile_scale": 1.5}, r"tile_scale must lie in \(0, 1\], 1 being full resolution; got 1.5"),
             ({"fil": 0.0}, "a further argument must be one of .*'fil'"),
             ({"level": 1}, "a further argument must be one of .*'level'"),
         ],
@@ -681,6 +682,28 @@ def test_a_gated_head_over_everything_is_what_many_draws_come_to():
     model.num_samples = 16 * 64  # every sub-tile of every tile
     drawn = model(images, *views, seed=0)
     assert torch.allclose(drawn.pooled, exact.pooled, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"sampler": "threshold"},
+        {"estimator": "desraj", "tiles": "threshold"},
+        {"estimator": "desraj", "tiles": "gumbel"},
+        {"estimator": "desraj", "tiles": "gumbel", "tile_estimator": "murthy"},
+    ],
+)
+def test_a_published_gradient_is_refused_where_it_does_not_hold(arguments):
+    with pytest.raises(ValueError, match="gradient 'zoomin' holds for draws by 'gumbel' with the estimator 'desraj'"):
+        grey_model(gradient="zoomin", **arguments)
+
+
+def test_a_tile_whose_view_is_rounded_far_is_worth_a_warning():
+    with pytest.warns(
+        UserWarning, match="tile_size 25 is 2.5 pixels at tile_scale = 0.1: .* 2, which span 20"
+    ):
+        grey_model(tile_size=(25, 30), tile_scale=0.1)
 
 
 def test_a_head_of_its_own_has_no_published_gradient():

@@ -90,9 +90,9 @@ def test_the_published_networks_are_their_layers(pool):
     assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU]
     convolutions = [network.hidden[0], network.hidden[2], network.score]
     assert [layer.weight.shape for layer in convolutions] == [(8, 3, 3, 3), (8, 8, 3, 3), (1, 8, 3, 3)]
-    view = torch.rand(2, 3, 12, 20)
+    view = torch.rand(2, 3, 12, 18)
     logits = network(view)
-    assert torch.equal(logits, torch.zeros(2, 12 // pool, 20 // pool))
+    assert torch.equal(logits, torch.zeros(2, 12 // pool, 18 // pool))
     logits[0, 0, 0].backward()
     assert network.score.weight.grad.abs().max() > 0
     nn.init.normal_(network.score.weight)
@@ -119,6 +119,34 @@ def test_contrast_is_averaged_where_scores_are():
 def test_an_empty_batch_has_no_scores_with_contrast_either(pooling):
     network = AttentionNetwork(1, pool=2, pooling=pooling, contrast=1.0)
     assert network(torch.rand(0, 1, 8, 6)).shape == (0, 4, 3)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_every_cell_sees_its_share_of_a_view_that_is_no_multiple_of_the_pool(pooling):
+    """19 pixels in 3 cells of 6.33: each sees those that its share touches."""
+    network = AttentionNetwork(1, (), pool=5, pooling=pooling)
+    nn.init.ones_(network.score.weight)
+    view = torch.zeros(1, 1, 19, 5, requires_grad=True)
+    for cell, (first, last) in enumerate([(0, 6), (6, 12), (12, 19)]):
+        with torch.no_grad():
+            view.zero_()
+            view += 1e-3 * torch.rand(19, 1)
+        (gradient,) = torch.autograd.grad(network(view)[0, cell, 0], view)
+        seen = gradient[0, 0].abs().sum(1).nonzero().flatten()
+        assert first <= seen.min() <= seen.max() <= last
+        if pooling == "mean":
+            assert (int(seen.min()), int(seen.max())) == (first, min(last, 18))
+
+
+def test_attention_lies_where_its_patch_is_read():
+    from zoomkern.models import AttentionSampling
+
+    for side in (100, 109):
+        images = torch.zeros(1, 1, 10 * side, 10 * side)
+        images[..., 945:965, 945:965] = 1
+        network = AttentionNetwork(1, pool=10, contrast=3.0)
+        model = AttentionSampling(2, 1, (100, 100), attention=network, in_channels=1, inference="topk").eval()
+        assert model(images, F.avg_pool2d(images, 10)).sampled.patches.max() == 1
 
 
 def test_sizes_that_leave_nothing_are_named():

@@ -49,6 +49,12 @@ def test_a_step_that_overflowed_is_not_learnt_from(value):
     torch.testing.assert_close(baseline(), torch.full((3,), 0.5))
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (4, 3, 1)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"pooled must be \[B, D\] = \[4, 3\]"):
+        RunningMeanBaseline(3).update(torch.rand(shape))
+
+
 def test_it_keeps_no_graph():
     baseline = RunningMeanBaseline(3)
     baseline.update(torch.ones(2, 3, requires_grad=True))

@@ -41,7 +41,7 @@ def test_no_patches_give_no_features():
     assert FeatureNetwork(1)(torch.zeros(0, 1, 16, 16)).shape == (0, 32)
 
 
-@pytest.mark.parametrize("arguments", [((4, 4), (3,), (1, 1)), ((), (), ()), ((4,), (4,), (1,))])
+@pytest.mark.parametrize("arguments", [((4, 4), (3,), (1, 1)), ((), (), ()), ((4,), (4,), (1,)), ((4,), (-1,), (1,))])
 def test_layers_that_do_not_match_are_refused(arguments):
     with pytest.raises(ValueError, match="kernel_sizes"):
         FeatureNetwork(1, *arguments)

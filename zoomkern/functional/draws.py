@@ -46,7 +46,7 @@ def require_drawable(name: str, logits: Tensor, least: int = 1) -> None:
         if bad.any():
             row = int(bad.nonzero()[0])
             raise ValueError(
-                f"{name} {what} in row {row}, so no place can be drawn. Look at that row's view, "
+                f"{name} {what} in row {row}, so no place can be drawn. Look at that row's image, "
                 "and at the weights: too high a learning rate makes them NaN."
             )
     if (places < least).any():

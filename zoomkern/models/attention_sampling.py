@@ -9,10 +9,17 @@ from torch import Tensor, nn
 
 from zoomkern import checks
 from zoomkern.functional import expectation, sample_patches
-from zoomkern.models.arguments import DRAWING, PIXELS, PLACES, checked_reading, checked_rule
+from zoomkern.models.arguments import (
+    DRAWING,
+    PIXELS,
+    PLACES,
+    checked_gradient,
+    checked_reading,
+    checked_rule,
+    linear_classifier,
+)
 from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline
-from zoomkern.reference.expectation import GRADIENTS
 from zoomkern.reference.sampling import SAMPLERS
 from zoomkern.typing import SampledPatches
 
@@ -54,7 +61,8 @@ class AttentionSampling(Network):
         in_channels: image channels, for the networks made here.
         sampler: how places are drawn in training: "gumbel", "threshold" or "replacement".
         estimator: weight rule of the sampler; None is its first.
-        gradient: "exact", or the published biased ones, "ats" and "zoomin", for ablation.
+        gradient: "exact", or the published biased ones, "ats" and "zoomin", for ablation; they hold for the sampler
+            "gumbel" with the estimator "desraj".
         baseline: subtract a running mean of the pooled features in the attention's gradient.
         inference: what evaluation mode does. "sample" draws as training does, from the seed it is given; "topk" reads
             the most probable places, deterministic but biased towards them.
@@ -97,16 +105,14 @@ class AttentionSampling(Network):
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.features = FeatureNetwork(in_channels) if features is None else features
         num_features = int(self.features.out_features)  # type: ignore[arg-type]
-        self.classifier = nn.Linear(num_features, num_classes)
-        if pooling is not None and gradient != "exact":
-            raise ValueError(f"gradient must be 'exact' with a pooling of its own; got {gradient!r}.")
+        self.classifier = linear_classifier(num_features, num_classes)
         self.pooling = pooling
         self.baseline = RunningMeanBaseline(num_features) if baseline else None
         self.num_samples = checks.integer("num_samples", num_samples, 1)
         self.patch_size = checks.pair("patch_size", patch_size)
         self.sampler = checks.choice("sampler", sampler, SAMPLERS)
         self.estimator = checked_rule("estimator", estimator, sampler)
-        self.gradient = checks.choice("gradient", gradient, GRADIENTS)
+        self.gradient = checked_gradient(gradient, pooling, [(self.sampler, self.estimator)])
         self.inference = checks.choice("inference", inference, INFERENCE_MODES)
         most = None if inference_samples is None else checks.integer("inference_samples", inference_samples, 1)
         self.inference_samples = most

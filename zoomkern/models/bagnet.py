@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoomkern import checks
-from zoomkern.models.arguments import PIXELS, checked_reading
+from zoomkern.models.arguments import PIXELS, checked_reading, linear_classifier
 from zoomkern.models.network import Network, device_of
 from zoomkern.models.whole_images import whole_images
 from zoomkern.nn.pooling import LogSumExpPooling, MaxPooling, MeanPooling, SoftAttentionPooling
@@ -136,14 +136,14 @@ class BagNet(Network):
             for block, size in enumerate(sizes):
                 layers.append(Bottleneck(width, hidden, 1 if block else stride, size))
                 width = hidden
-        self.in_channels = in_channels
+        self.in_channels = checks.integer("in_channels", in_channels, 1)
         self.layers = nn.Sequential(*layers)
         checks.choice("pooling", pooling, POOLINGS)
         if pooling == "attention":
             self.pooling: nn.Module = SoftAttentionPooling(width)
         else:
             self.pooling = {"mean": MeanPooling, "max": MaxPooling, "logsumexp": LogSumExpPooling}[pooling]()
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = linear_classifier(width, num_classes)
         self.reading = checked_reading(reading, PIXELS + ("level",))
 
     def forward(self, images: Tensor | Sequence[Any] | ImageBatch, *, seed: int | Tensor | None = None) -> BagNetOutput:

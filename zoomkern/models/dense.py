@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoomkern.models.arguments import PIXELS, checked_reading
+from zoomkern import checks
+from zoomkern.models.arguments import PIXELS, checked_reading, linear_classifier
 from zoomkern.models.network import Network, device_of
 from zoomkern.models.whole_images import whole_images
 from zoomkern.nn.resnet import ResNetFeatures
@@ -64,11 +65,9 @@ class DenseNetwork(Network):
         **reading: Any,
     ) -> None:
         super().__init__()
-        if not 0 < image_scale <= 1:
-            raise ValueError(f"image_scale must lie in (0, 1], 1 being full resolution; got {image_scale}.")
         self.features = ResNetFeatures(in_channels) if features is None else features
-        self.classifier = nn.Linear(int(self.features.out_features), num_classes)  # type: ignore[arg-type]
-        self.image_scale = image_scale
+        self.classifier = linear_classifier(self.features.out_features, num_classes)
+        self.image_scale = checks.share("image_scale", image_scale)
         self.reading = checked_reading(reading, PIXELS + ("level",))
 
     def forward(

@@ -26,15 +26,15 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def predict(self, *inputs: Any, seed: int | Tensor | None = None) -> Tensor:
-        """Class probabilities ``[B, K]``, in evaluation mode whatever mode the network is in.
+        """Class probabilities ``[B, K]``, float32 or better, in evaluation mode whatever mode the network is in.
 
         Args:
             *inputs: as for ``forward``.
             seed: as for ``forward``.
         """
         with evaluating(self):
-            probability: Tensor = self(*inputs, seed=seed).scores.softmax(1)
-        return probability
+            scores: Tensor = self(*inputs, seed=seed).scores
+        return (scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores).softmax(1)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from zoomkern import checks
 from zoomkern.functional import gather_patches
 from zoomkern.functional.draws import require_drawable
 from zoomkern.images.resolve import resolve_images
-from zoomkern.models.arguments import PIXELS, PLACES, checked_reading
+from zoomkern.models.arguments import PIXELS, PLACES, checked_reading, linear_classifier
 from zoomkern.models.network import Network, device_of, evaluating
 from zoomkern.models.whole_images import image_sizes
 from zoomkern.nn import FeatureNetwork
@@ -115,7 +115,7 @@ class IterativePatchSelection(Network):
             raise ValueError(f"positions need a feature size divisible by 4; got {num_features}. Leave them out.")
         self.positions = positions
         self.pooling = CrossAttentionPooling(num_features, heads)
-        self.classifier = nn.Linear(num_features, num_classes)
+        self.classifier = linear_classifier(num_features, num_classes)
         self.level = reading.pop("level", None)
         self.reading = checked_reading(reading, PIXELS + PLACES)
 
@@ -194,7 +194,7 @@ def sinusoidal(coordinates: Tensor, num_features: int) -> Tensor:
         num_features: ``D``, divisible by four.
 
     Returns:
-        ``[..., D]``, wavelengths from ``2 pi`` to ``20000 pi``.
+        ``[..., D]``, wavelengths ``2 pi 10000^(4 i / D)`` for ``i`` from 0 to below ``D / 4``.
 
     Source:
         Vaswani et al., NeurIPS 2017.

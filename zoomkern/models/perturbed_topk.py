@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoomkern import checks
 from zoomkern.functional import sample_patches
 from zoomkern.functional.draws import require_drawable
-from zoomkern.models.arguments import PIXELS, PLACES, checked_reading
+from zoomkern.models.arguments import PIXELS, PLACES, checked_reading, linear_classifier
 from zoomkern.models.network import Network
 from zoomkern.nn import AttentionNetwork, FeatureNetwork
 from zoomkern.nn.perturbation import perturbed_topk
@@ -114,7 +114,7 @@ class PerturbedTopK(Network):
         self.standardise = standardise
         self.attention = AttentionNetwork(in_channels) if attention is None else attention
         self.features = FeatureNetwork(in_channels) if features is None else features
-        self.classifier = nn.Linear(int(self.features.out_features), num_classes)  # type: ignore[arg-type]
+        self.classifier = linear_classifier(self.features.out_features, num_classes)
         self.reading = checked_reading(reading, PIXELS + PLACES + ("level", "align"))
 
     def forward(
@@ -178,5 +178,8 @@ def standardised(logits: Tensor) -> Tensor:
     count = (~masked).sum((1, 2), keepdim=True).clamp(min=1)
     there = wide.masked_fill(masked, 0.0)
     centred = (there - there.sum((1, 2), keepdim=True) / count).masked_fill(masked, 0.0)
+    largest = centred.abs().amax((1, 2), keepdim=True)
+    unit = torch.where(largest > 1e15, largest, 1.0)  # whose square is no infinity
+    centred = centred / unit
     variance = centred.square().sum((1, 2), keepdim=True) / count
-    return (centred * (variance + FLAT**2).rsqrt()).masked_fill(masked, -torch.inf)
+    return (centred * (variance + (FLAT / unit) ** 2).rsqrt()).masked_fill(masked, -torch.inf)

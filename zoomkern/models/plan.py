@@ -41,3 +41,15 @@ def warn_of_padding(plan: Plan, tiles: int, cells: int) -> None:
                 "every image. Draw fewer, or make the grid finer.",
                 stacklevel=3,
             )
+
+
+def warn_of_rounding(tile_size: tuple[int, int], view_size: tuple[int, int], scale: float) -> None:
+    """A tile's view that spans much more or less than the tile: its cells stand for other places than are read."""
+    for side, pixels in zip(tile_size, view_size, strict=True):
+        if abs(pixels - scale * side) > 0.05 * scale * side:
+            warnings.warn(
+                f"tile_size {side} is {scale * side:.3g} pixels at tile_scale = {scale:g}: views have {pixels}, which span "
+                f"{pixels / scale:.3g}. Choose a tile_size of which that scale is a whole number of pixels.",
+                stacklevel=3,
+            )
+            return

@@ -46,6 +46,8 @@ def whole_images(
     resolved = resolve_images(images, level, device)
     # an empty tensor has a size all the same
     sizes = {(resolved.shape[2], resolved.shape[3])} if isinstance(resolved, Tensor) else set(image_sizes(resolved))
+    if not sizes:
+        raise ValueError("images must have a size, for a network that reads them whole; got none. Pass [0, C, H, W].")
     if len(sizes) != 1:
         raise ValueError(
             f"images must have one size, for a network that reads them whole; got {sorted(sizes)}. "

@@ -12,12 +12,11 @@ from zoomkern import checks
 from zoomkern.functional import compose, expectation, gather_patches, merge_repeats, sample
 from zoomkern.functional.draws import require_drawable
 from zoomkern.functional.seeds import derived_seed, image_seeds
-from zoomkern.models.arguments import PIXELS, PLACES, checked_reading, checked_rule
+from zoomkern.models.arguments import PIXELS, PLACES, checked_gradient, checked_reading, checked_rule, linear_classifier
 from zoomkern.models.network import Network, untracked
-from zoomkern.models.plan import Plan, warn_of_padding
+from zoomkern.models.plan import Plan, warn_of_padding, warn_of_rounding
 from zoomkern.models.scales import TwoScales, offsets_of, two_scales
 from zoomkern.nn import AttentionNetwork, FeatureNetwork, RunningMeanBaseline, complement_logits
-from zoomkern.reference.expectation import GRADIENTS
 from zoomkern.reference.offsets import ALIGNMENTS, shift_inside
 from zoomkern.typing import PADDED_OFFSET, ImageBatch, Sample, SampledPatches
 
@@ -116,7 +115,7 @@ class ZoomIn(Network):
         tile_estimator: weight rule of ``tiles``; None is its first.
         gradient: "exact", or the published biased ones, "ats" and "zoomin", for ablation: inside tiles, and between
             tiles drawn without replacement (with replacement the published gradient is exact, without a baseline). They
-            hold for the estimator "desraj".
+            hold for draws by "gumbel" with the estimator "desraj".
         baseline: subtract a running mean of the pooled features in the attentions' gradient.
         inference: what evaluation mode does. "sample" draws as training does, from the seed it is given; "topk" reads
             the most probable sub-tiles of the ``num_tiles`` most probable tiles, deterministic but biased towards them;
@@ -181,10 +180,9 @@ class ZoomIn(Network):
                 f"patch_size must fit in tile_size = {self.tile_size}, whose parts are read; got {self.patch_size} at "
                 f"step {step}. Take smaller patches or larger tiles."
             )
-        if not 0 < tile_scale <= 1:
-            raise ValueError(f"tile_scale must lie in (0, 1], 1 being full resolution; got {tile_scale}.")
-        self.tile_scale = tile_scale
+        self.tile_scale = tile_scale = checks.share("tile_scale", tile_scale)
         self.view_size = (max(round(tile_scale * self.tile_size[0]), 1), max(round(tile_scale * self.tile_size[1]), 1))
+        warn_of_rounding(self.tile_size, self.view_size, tile_scale)
         self.tiles = checks.choice("tiles", tiles, TILES)
         self.num_tiles = checks.integer("num_tiles", num_samples if num_tiles is None else num_tiles, 1)
         if num_samples % self.num_tiles:
@@ -192,9 +190,8 @@ class ZoomIn(Network):
         self.sampler = checks.choice("sampler", sampler, SAMPLERS)
         self.estimator = checked_rule("estimator", estimator, sampler)
         self.tile_estimator = checked_rule("tile_estimator", tile_estimator, tiles)
-        self.gradient = checks.choice("gradient", gradient, GRADIENTS)
-        if pooling is not None and gradient != "exact":
-            raise ValueError(f"gradient must be 'exact' with a pooling of its own; got {gradient!r}.")
+        inside, between = (self.sampler, self.estimator), (self.tiles, self.tile_estimator)
+        self.gradient = checked_gradient(gradient, pooling, [inside] if tiles == "replacement" else [inside, between])
         self.inference = checks.choice("inference", inference, INFERENCE_MODES)
         self.repetitions = checks.integer("repetitions", repetitions, 1)
         self.align = checks.choice("align", align, ALIGNMENTS)
@@ -204,7 +201,7 @@ class ZoomIn(Network):
         self.tile_attention = AttentionNetwork(in_channels) if tile_attention is None else tile_attention
         self.features = FeatureNetwork(in_channels) if features is None else features
         num_features = int(self.features.out_features)  # type: ignore[arg-type]
-        self.classifier = nn.Linear(num_features, num_classes)
+        self.classifier = linear_classifier(num_features, num_classes)
         self.pooling = pooling
         self.baseline = RunningMeanBaseline(num_features) if baseline else None
         self.contrast_baseline = RunningMeanBaseline(num_features) if baseline else None

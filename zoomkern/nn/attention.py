@@ -49,7 +49,9 @@ class AttentionNetwork(nn.Module):
         in_channels: channels of the view.
         channels: width of each hidden layer.
         kernel_size: odd size of every hidden layer's kernel, in view pixels.
-        pool: pooling over squares of this size makes the grid coarser than the view.
+        pool: pooling over squares of this size makes the grid coarser than the view. Where the view has no multiple of
+            it, the squares are larger and share pixels, so that each cell sees its share of the view; then a GPU adds
+            gradients in any order.
         contrast: power of local contrast that attention starts from; None leaves the term out.
         activation: behind each hidden layer, "tanh" or "relu".
         score_kernel_size: odd size of the last layer's kernel.
@@ -104,11 +106,9 @@ class AttentionNetwork(nn.Module):
         # a softmax does not see a bias; one pixel has no border, and is not copied to be given one
         score = nn.Conv2d(width, 1, score_kernel_size, bias=False, **(borders if score_kernel_size > 1 else {}))
         nn.init.zeros_(score.weight)
-        self.in_channels = in_channels
-        self.least_side = pool
+        self.in_channels = checks.integer("in_channels", in_channels, 1)
         self.hidden = nn.Sequential(*layers)
-        kind = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
-        self.pool = kind(pool) if pool > 1 else nn.Identity()
+        self.pool = pool
         self.score = score
         self.contrast = None if contrast is None else nn.Parameter(torch.tensor(float(contrast)))
 
@@ -126,14 +126,25 @@ class AttentionNetwork(nn.Module):
             ValueError: one of other channels, or smaller than ``pool``.
         """
         checks.pixels("view", view, self.in_channels)
-        if min(view.shape[-2:]) < self.least_side:
+        if min(view.shape[-2:]) < self.pool:
             raise ValueError(
-                f"view must have at least pool = {self.least_side} pixels each way; got {list(view.shape)}. Make it "
+                f"view must have at least pool = {self.pool} pixels each way; got {list(view.shape)}. Make it "
                 "larger, or pool less."
             )
         hidden = self.hidden(view)
-        scores: Tensor = self.score(self.pool(hidden)) if self.pooling == "max" else self.pool(self.score(hidden))
+        scores: Tensor = self.score(self._pooled(hidden)) if self.pooling == "max" else self._pooled(self.score(hidden))
         logits = scores.squeeze(1)
         if self.contrast is not None:
-            logits = logits + self.contrast * self.pool(local_contrast(view)[:, None]).squeeze(1)
+            logits = logits + self.contrast * self._pooled(local_contrast(view)[:, None]).squeeze(1)
         return logits
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        """``[B, C, Gh, Gw]``, each cell of the pixels in its share of ``maps [B, C, Vh, Vw]``."""
+        if self.pool == 1:
+            return maps
+        height, width = maps.shape[2:]
+        largest = self.pooling == "max"
+        if height % self.pool == 0 and width % self.pool == 0:
+            return F.max_pool2d(maps, self.pool) if largest else F.avg_pool2d(maps, self.pool)
+        grid = (height // self.pool, width // self.pool)
+        return F.adaptive_max_pool2d(maps, grid) if largest else F.adaptive_avg_pool2d(maps, grid)

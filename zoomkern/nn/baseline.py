@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from zoomkern import checks
+
 
 class RunningMeanBaseline(nn.Module):
     """Exponential running mean of pooled features.
@@ -54,6 +56,7 @@ class RunningMeanBaseline(nn.Module):
         Args:
             pooled: ``[B, D]`` pooled features of this step.
         """
+        checks.shape("pooled", pooled, (len(pooled), len(self.mean)), "[B, D]")
         alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
         if not self.training or (alone and pooled.shape[0] == 0):
             return

@@ -44,8 +44,8 @@ class FeatureNetwork(nn.Module):
                 "FeatureNetwork: channels, kernel_sizes and strides must name the same number of layers, at least one; "
                 f"got {len(channels)}, {len(kernel_sizes)} and {len(strides)}."
             )
-        if any(kernel % 2 == 0 for kernel in kernel_sizes):
-            raise ValueError(f"FeatureNetwork: kernel_sizes must be odd; got {tuple(kernel_sizes)}.")
+        if any(kernel < 1 or kernel % 2 == 0 for kernel in kernel_sizes):
+            raise ValueError(f"FeatureNetwork: kernel_sizes must be odd and positive; got {tuple(kernel_sizes)}.")
         layers: list[nn.Module] = []
         width = in_channels
         for hidden, kernel, stride in zip(channels, kernel_sizes, strides, strict=True):
@@ -54,7 +54,7 @@ class FeatureNetwork(nn.Module):
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             layers += [convolution, nn.ReLU()]
             width = hidden
-        self.in_channels = in_channels
+        self.in_channels = checks.integer("in_channels", in_channels, 1)
         self.layers = nn.Sequential(*layers)
         self.out_features = width
         self.normalise = normalise

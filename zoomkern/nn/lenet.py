@@ -44,7 +44,7 @@ class LeNet(nn.Module):
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             norm: list[nn.Module] = [nn.BatchNorm2d(hidden)] if batch_norm else []
             layers += [convolution, *norm, nn.ReLU(), nn.MaxPool2d(2)]
-        self.in_channels = in_channels
+        self.in_channels = checks.integer("in_channels", in_channels, 1)
         self.layers = nn.Sequential(*layers)
         self.normalise = normalise
 

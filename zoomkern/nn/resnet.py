@@ -95,7 +95,7 @@ class ResNetFeatures(nn.Module):
             for block in range(count):
                 layers.append(BasicBlock(width, hidden, 2 if stage and not block else 1, norm))
                 width = hidden
-        self.in_channels = in_channels
+        self.in_channels = checks.integer("in_channels", in_channels, 1)
         self.layers = nn.Sequential(*layers)
         self.pool = checks.choice("pool", pool, POOLS)
         self.normalise = normalise
