@@ -700,9 +700,7 @@ def test_a_published_gradient_is_refused_where_it_does_not_hold(arguments):
 
 
 def test_a_tile_whose_view_is_rounded_far_is_worth_a_warning():
-    with pytest.warns(
-        UserWarning, match="tile_size 25 is 2.5 pixels at tile_scale = 0.1: .* 2, which span 20"
-    ):
+    with pytest.warns(UserWarning, match="tile_size 25 is 2.5 pixels at tile_scale = 0.1: .* 2, which span 20"):
         grey_model(tile_size=(25, 30), tile_scale=0.1)
 
 

@@ -48,8 +48,8 @@ def warn_of_rounding(tile_size: tuple[int, int], view_size: tuple[int, int], sca
     for side, pixels in zip(tile_size, view_size, strict=True):
         if abs(pixels - scale * side) > 0.05 * scale * side:
             warnings.warn(
-                f"tile_size {side} is {scale * side:.3g} pixels at tile_scale = {scale:g}: views have {pixels}, which span "
-                f"{pixels / scale:.3g}. Choose a tile_size of which that scale is a whole number of pixels.",
+                f"tile_size {side} is {scale * side:.3g} pixels at tile_scale = {scale:g}: views have {pixels}, which "
+                f"span {pixels / scale:.3g}. Choose a tile_size of which that scale is a whole number of pixels.",
                 stacklevel=3,
             )
             return
