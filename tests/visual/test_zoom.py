@@ -56,7 +56,7 @@ def test_a_png_is_written_for_any_number_of_tiles(tmp_path, tiles, number, chann
 def test_each_tile_shows_the_sub_tiles_drawn_in_it_and_the_shares_of_both_stages(tmp_path, monkeypatch):
     figures, drawn = [], []
     monkeypatch.setattr(zoom, "write_figure", lambda figure, path, dpi: figures.append(figure))
-    for module in (zoom, rows_of_tiles):
+    for module in (panels, rows_of_tiles):
         monkeypatch.setattr(module, "draw_boxes", lambda axes, *groups, **_: drawn.append((axes, groups)))
     given = arguments(tiles=2, number=3)
     given["patches"][:] = 0

@@ -14,12 +14,8 @@ from zoomkern.visual.panels import (
     HEAD,
     Boxes,
     Strip,
-    draw_boxes,
-    draw_heat,
-    draw_objects,
-    draw_scale,
+    draw_looked_at,
     frame,
-    image_place,
     outline,
     panel,
     panel_height,
@@ -65,28 +61,13 @@ def save_attention(
         ImportError: matplotlib is missing.
         OSError: the file cannot be written.
     """
-    height, width = image_size
     size = (patches.shape[2], patches.shape[3])
     strip = Strip(patches.shape[0], size)
-    tall = panel_height(image_size)
-    figure = frame(title, subtitle, HEAD + tall + 0.15 + strip.height + FOOT)
-
+    top = HEAD + panel_height(image_size) + 0.15
+    figure = frame(title, subtitle, top + strip.height + FOOT)
     places = Boxes(offsets, (step * size[0], step * size[1]), [str(i + 1) for i in range(strip.number)])
-    label = f"{height} × {width} pixels, and the patches that were read"
-    left = panel(figure, image_place(tall, alone=attention is None), label)
-    show(left, overview, image_size)
-    draw_boxes(left, places)
-
-    marked = left
-    if attention is not None:
-        marked = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
-        show(marked, overview, image_size, light=0.45)
-        colours = draw_heat(marked, attention, image_size, float(attention.max()))
-        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
-    if objects is not None:
-        draw_objects(marked, objects, max(height, width))
-
-    top = HEAD + tall + 0.15
+    titles = ("and the patches that were read", "attention")
+    draw_looked_at(figure, overview, attention, image_size, [places], titles, objects)
     for i, patch in enumerate(patches):
         label = f"{i + 1}    {percent(float(probabilities[i]))}"
         axes = panel(figure, strip.place(i, top), label, size=11.5, loc="center")

@@ -13,14 +13,9 @@ from zoomkern.visual.panels import (
     HEAD,
     HEADING,
     Boxes,
-    draw_boxes,
-    draw_heat,
-    draw_scale,
+    draw_looked_at,
     frame,
-    image_place,
-    panel,
     panel_height,
-    show,
 )
 from zoomkern.visual.scale_bar import DEPTH, draw_scale_bar
 from zoomkern.visual.tiles import Tiles, draw_tiles
@@ -61,23 +56,14 @@ def save_overlay(
         ImportError: matplotlib is missing.
         OSError: the file cannot be written.
     """
-    height, width = image_size
-    tall = panel_height(image_size)
-    below = HEAD + tall + DEPTH
+    below = HEAD + panel_height(image_size) + DEPTH
     rows = 0.0 if tiles is None else HEADING + tiles.strip.height
     figure = frame(title, subtitle, below + rows + FOOT)
     boxes = [Boxes(offsets, patch_size, [str(i + 1) for i in range(len(offsets))])]
     if tiles is not None:
         boxes.insert(0, tiles.boxes)
         draw_tiles(figure, below + HEADING, tiles, offsets, patch_size)
-    label = f"{height} × {width} pixels, and the patches that were read"
-    left = panel(figure, image_place(tall, alone=attention is None), label)
-    show(left, overview, image_size)
-    draw_boxes(left, *boxes)
+    titles = ("and the patches that were read", "attention")
+    left = draw_looked_at(figure, overview, attention, image_size, boxes, titles)
     draw_scale_bar(left, image_size, mpp)
-    if attention is not None:
-        right = panel(figure, (7.1, HEAD, 6.65, tall), "attention, probability of a cell")
-        show(right, overview, image_size, light=0.45)
-        colours = draw_heat(right, attention, image_size, float(attention.max()))
-        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
     write_figure(figure, path, DPI)

@@ -246,6 +246,44 @@ def draw_objects(axes: Any, objects: Tensor, side: int) -> None:
             axes.plot(*centre, "o", ms=3.4, mfc=INK, mec=PAPER, mew=0.7)
 
 
+def draw_looked_at(
+    figure: Figure,
+    overview: Tensor,
+    attention: Tensor | None,
+    image_size: tuple[int, int],
+    boxes: Sequence[Boxes],
+    titles: tuple[str, str],
+    objects: Tensor | None = None,
+) -> Any:
+    """Under the title, left, an image of ``(H, W)`` pixels with boxes; right, the attention over the dimmed image.
+
+    Args:
+        figure: :func:`panel_height` of it belongs to this.
+        overview: ``[C, h, w]`` the image made small.
+        attention: ``[Gh, Gw]`` probability of every cell; None puts the image in the middle.
+        image_size: ``(H, W)``.
+        boxes: as :func:`draw_boxes` takes them.
+        titles: behind the image's size, and over the attention.
+        objects: as :func:`draw_objects` takes them, marked on the attention, or on the image where there is none.
+
+    Returns:
+        The axes of the image.
+    """
+    height, width = image_size
+    tall = panel_height(image_size)
+    left = marked = panel(figure, image_place(tall, alone=attention is None), f"{height} × {width} pixels, {titles[0]}")
+    show(left, overview, image_size)
+    draw_boxes(left, *boxes)
+    if attention is not None:
+        marked = panel(figure, (7.1, HEAD, 6.65, tall), f"{titles[1]}, probability of a cell")
+        show(marked, overview, image_size, light=0.45)
+        colours = draw_heat(marked, attention, image_size, float(attention.max()))
+        draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
+    if objects is not None:
+        draw_objects(marked, objects, max(height, width))
+    return left
+
+
 def as_picture(image: Tensor) -> NDArray[np.float64]:
     """``[C, h, w]`` to what imshow takes: ``[h, w]`` or ``[h, w, 3]`` in [0, 1]."""
     planes = image.detach().cpu()

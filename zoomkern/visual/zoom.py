@@ -17,10 +17,7 @@ from zoomkern.visual.panels import (
     HEADING,
     Boxes,
     Strip,
-    draw_boxes,
-    draw_heat,
-    draw_objects,
-    draw_scale,
+    draw_looked_at,
     frame,
     heading,
     outline,
@@ -72,33 +69,22 @@ def save_zoom(
         ImportError: matplotlib is missing.
         OSError: the file cannot be written.
     """
-    height, width = image_size
     size = (patches.shape[2], patches.shape[3])
     read = Strip(patches.shape[0], size, below=0.25)
-    tall = panel_height(image_size)
-    tile_top = HEAD + tall + HEADING
+    tile_top = HEAD + panel_height(image_size) + HEADING
     read_top = tile_top + tiles.strip.height + HEADING
     figure = frame(title, subtitle, read_top + read.height + FOOT)
-    names, numbers = tiles.names, [str(i + 1) for i in range(read.number)]
     extent = (step * size[0], step * size[1])
-
-    left = panel(figure, (0.25, HEAD, 6.65, tall), f"{height} × {width} pixels, the tiles and the sub-tiles read")
-    show(left, overview, image_size)
-    draw_boxes(left, tiles.boxes, Boxes(offsets, extent, numbers))
-    right = panel(figure, (7.1, HEAD, 6.65, tall), "first attention, probability of a cell")
-    show(right, overview, image_size, light=0.45)
-    colours = draw_heat(right, attention, image_size, float(attention.max()))
-    draw_scale(figure, (11.5, HEAD - 0.19, 2.03, 0.09), colours, attention.numel())
-    if objects is not None:
-        draw_objects(right, objects, max(height, width))
-
+    boxes = [tiles.boxes, Boxes(offsets, extent, [str(i + 1) for i in range(read.number)])]
+    titles = ("the tiles and the sub-tiles read", "first attention")
+    draw_looked_at(figure, overview, attention, image_size, boxes, titles, objects)
     draw_tiles(figure, tile_top, tiles, offsets, extent)
     heading(figure, read_top, "sub-tiles, probability of both stages")
     for i, (patch, parent) in enumerate(zip(patches, tiles.parents.tolist(), strict=True)):
         both, first = float(probabilities[i]), float(tiles.probabilities[parent])
         axes = panel(figure, read.place(i, read_top), f"{i + 1}    {percent(both)}", size=11.5, loc="center")
         second = both / max(first, sys.float_info.min)  # a probability may be too small for a float
-        axes.set_xlabel(f"{names[parent]}  {percent(first)} × {percent(second)}", color=FAINT, size=9)
+        axes.set_xlabel(f"{tiles.names[parent]}  {percent(first)} × {percent(second)}", color=FAINT, size=9)
         show(axes, patch)
         outline(axes, ACCENT)
     write_figure(figure, path, DPI)
