@@ -53,9 +53,9 @@ def test_every_damaged_image_is_named_though_one_has_no_size(folder, capsys):
     assert "b.png" in capsys.readouterr().err
     assert stats("--set", "ImageFolder", "--root", folder, "--decode") == 1
     said = capsys.readouterr()
-    assert [line.partition(": path")[0] for line in said.err.splitlines()] == [
-        "cannot be read: cats/b.png",
-        "cannot be read: dogs/c.png",
+    assert said.err.splitlines() == [
+        f"cannot be read: {name}: {str(folder / name)!r} is empty. Fetch or export it again."
+        for name in ("cats/b.png", "dogs/c.png")
     ]
     assert said.out == "3 channels of uint8  1\n"
 
